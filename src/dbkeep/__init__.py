@@ -1,0 +1,1 @@
+"""dbkeep: provisions, hardens, backs up and keeps proving PostgreSQL, MongoDB and Redis."""

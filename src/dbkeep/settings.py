@@ -1,0 +1,72 @@
+"""How the agent on a host reaches the engines there: one file per engine in /etc/dbkeep/agent.d.
+
+The roles write the files; a file's presence means that the host has that engine.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dbkeep.errors import UsageError
+
+AGENT_DIRECTORY = Path("/etc/dbkeep/agent.d")
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PostgreSQLSettings(Settings):
+    """The local socket, as a user that pg_ident.conf maps to `user` (peer authentication: no password)."""
+
+    socket_directory: Path
+    port: int
+    user: str = "postgres"
+    database: str = "chat"
+
+
+class MongoDBSettings(Settings):
+    """TLS to localhost with the host administrator's client certificate (MONGODB-X509)."""
+
+    port: int
+    database: str = "chat"
+    replica_set: str
+    ca_file: Path | None = None
+    certificate_key_file: Path | None = None
+    host: str = "localhost"
+
+
+class RedisInstance(Settings):
+    """One instance by its local socket, as `admin`, whose password is in `password_file`."""
+
+    socket: Path
+    password_file: Path | None = None
+    user: str = "admin"
+
+
+class RedisSettings(Settings):
+    instances: dict[str, RedisInstance]
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(name: str, model: type[S], directory: Path = AGENT_DIRECTORY) -> S | None:
+    """Return the settings in `directory`/`name`.json, or None when the host does not have that file.
+
+    Raises UsageError naming file and key when the file cannot be read or used.
+    """
+    path = directory / f"{name}.json"
+    try:
+        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; run playbooks/site.yml") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be used: {error}; run playbooks/site.yml") from None
