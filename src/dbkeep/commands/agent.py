@@ -1,0 +1,83 @@
+"""`dbkeep agent`: the side that runs on a database host, called over SSH, by timers and by nothing else.
+
+A JSON request comes on standard input, the JSON answer goes to standard output, progress to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from dbkeep.engines import NAMES, engine, engine_settings, required_settings
+from dbkeep.errors import UsageError
+from dbkeep.plan import Change, hold_back
+
+
+@click.group(name="agent", hidden=True)
+def agent_group() -> None:
+    """Work on this database host (called by the controller and by timers)."""
+
+
+def read_request() -> dict[str, Any]:
+    """Return the JSON object on standard input; raises UsageError when there is none."""
+    try:
+        request = json.load(sys.stdin)
+    except ValueError:
+        request = None
+    if not isinstance(request, dict):
+        raise UsageError("the agent expects one JSON object on standard input")
+    return request
+
+
+def answer(result: dict[str, Any]) -> None:
+    json.dump(result, sys.stdout)
+    sys.stdout.write("\n")
+
+
+@agent_group.command("plan")
+@click.argument("name", type=click.Choice(NAMES))
+def plan_command(name: str) -> None:
+    """Answer with the plan of one engine for the declared state in the request."""
+    request = read_request()
+    face = engine(name)
+    declared = face.Declared.model_validate(request["declared"])
+    answer(face.plan(required_settings(name), declared, request.get("secrets", {})).as_json())
+
+
+@agent_group.command("apply")
+@click.argument("name", type=click.Choice(NAMES))
+def apply_command(name: str) -> None:
+    """Apply the plan of one engine and answer with what was applied and what was held back."""
+    request = read_request()
+    face = engine(name)
+    settings = required_settings(name)
+    declared = face.Declared.model_validate(request["declared"])
+    secrets = request.get("secrets", {})
+    applied = face.apply(
+        settings,
+        declared,
+        secrets,
+        allow_destructive=bool(request.get("allow_destructive", False)),
+        on_change=_report,
+    )
+    _, held = hold_back(face.plan(settings, declared, secrets), allow_destructive=False)
+    answer({"engine": name, "applied": [c.as_json() for c in applied], "held": [c.as_json() for c in held]})
+
+
+def _report(change: Change) -> None:
+    click.echo(f"{change.kind} {change.target}: {change.summary}", err=True)
+
+
+@agent_group.command("describe")
+def describe_command() -> None:
+    """Answer with the version and the row, document and key counts of every engine on this host."""
+    result: dict[str, Any] = {}
+    for name in NAMES:
+        settings = engine_settings(name)
+        if settings is not None:
+            face = engine(name)
+            result[name] = {"version": face.version(settings), "counts": face.counts(settings)}
+    answer(result)
