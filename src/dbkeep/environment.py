@@ -73,7 +73,7 @@ def read_environment(name: str, root: Path | None = None) -> Environment:
     root = root or checkout()
     path = root / "inventory" / name
     if not path.is_dir():
-        raise UsageError(f"inventory/{name} does not exist; make it with `./dbkeep init {name}`, or the lab's with `./dbkeep up`")
+        raise UsageError(f"inventory/{name} does not exist; make it with `./dbkeep init {name}` (lab: `./dbkeep up`)")
     program = Path(sys.executable).parent / "ansible-inventory"
     done = subprocess.run(
         [str(program), "-i", str(path), "--list"],

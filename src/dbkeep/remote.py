@@ -6,8 +6,9 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from dbkeep.environment import Host
 from dbkeep.errors import DbkeepError, UsageError
@@ -59,17 +60,16 @@ def call(
     try:
         return dict(json.loads(answer))
     except ValueError:
-        raise DbkeepError(f"{host.name}: the agent's answer to {' '.join(words)} is not JSON; run playbooks/site.yml") from None
+        what = f"{host.name}: the agent's answer to {' '.join(words)} is not JSON"
+        raise DbkeepError(f"{what}; run playbooks/site.yml") from None
 
 
 def _exchange(process: subprocess.Popen[str], request: str) -> str:
-    assert process.stdin is not None and process.stdout is not None  # noqa: S101 - both are pipes above
-    try:
-        process.stdin.write(request)
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # the other side ended first: its exit status and last line say why
-    return process.stdout.read()
+    stdin, stdout = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
+    with suppress(BrokenPipeError):  # the other side ended first: its exit status and last line say why
+        stdin.write(request)
+        stdin.close()
+    return stdout.read()
 
 
 def _read_progress(stream: IO[str] | None, lines: list[str], on_progress: Callable[[str], None]) -> None:
@@ -83,7 +83,7 @@ def _failure(host: Host, status: int, lines: list[str]) -> DbkeepError:
     last = next((line for line in reversed(lines) if line), "no reason given")
     if status == 255:
         return UsageError(f"{host.name} ({host.address}): SSH failed: {last}")
-    if "command not found" in last or "No such file" in last and AGENT in last:
+    if AGENT in last and ("command not found" in last or "No such file" in last):
         return UsageError(f"{host.name}: the agent is not installed there; run playbooks/site.yml first")
     text = last.removeprefix("dbkeep: ")
     return UsageError(f"{host.name}: {text}") if status == 2 else DbkeepError(f"{host.name}: {text}")

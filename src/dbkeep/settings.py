@@ -41,15 +41,25 @@ class MongoDBSettings(Settings):
 
 
 class RedisInstance(Settings):
-    """One instance by its local socket, as `admin`, whose password is in `password_file`."""
+    """One instance by its local socket, as `admin`, whose password is in `password_file`.
+
+    `host_settings` are the directives that only the host knows (addresses, ports, paths, certificates);
+    `config_file` and `acl_file` are what the instance starts from, so that a plan sees when they differ from it.
+    """
 
     socket: Path
     password_file: Path | None = None
     user: str = "admin"
+    host_settings: dict[str, str] = {}
+    config_file: Path | None = None
+    acl_file: Path | None = None
 
 
 class RedisSettings(Settings):
+    """The instances of the host, and the memory that declared shares are shares of."""
+
     instances: dict[str, RedisInstance]
+    memory_bytes: int
 
 
 S = TypeVar("S", bound=Settings)
@@ -67,6 +77,8 @@ def read_settings(name: str, model: type[S], directory: Path = AGENT_DIRECTORY) 
         return None
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; run playbooks/site.yml") from None
+        raise UsageError(
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; run playbooks/site.yml"
+        ) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be used: {error}; run playbooks/site.yml") from None

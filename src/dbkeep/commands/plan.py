@@ -17,7 +17,9 @@ from dbkeep.remote import call
 _MARK = {"safe": "green", "locking": "yellow", "rewriting": "yellow", "destructive": "red"}
 console = Console(highlight=False, soft_wrap=True)
 
-environment_option = click.option("-e", "--environment", "environment_name", default="lab", show_default=True, metavar="ENV")
+environment_option = click.option(
+    "-e", "--environment", "environment_name", default="lab", show_default=True, metavar="ENV"
+)
 engines_argument = click.argument("engines", nargs=-1, type=click.Choice(NAMES))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
@@ -59,9 +61,8 @@ def read_plans(environment_name: str, engines: tuple[str, ...]) -> list[dict[str
 
 def show_change(change: dict[str, Any], *, statement: bool) -> None:
     risk = change["risk"]
-    console.print(
-        f"  [{_MARK[risk]}]{risk:<11}[/] {change['kind']} [bold]{escape(change['target'])}[/]: {escape(change['summary'])}"
-    )
+    target, summary = escape(change["target"]), escape(change["summary"])
+    console.print(f"  [{_MARK[risk]}]{risk:<11}[/] {change['kind']} [bold]{target}[/]: {summary}")
     if statement:
         for line in change["statement"].splitlines():
             console.print(f"              [dim]{escape(line)}[/]")
@@ -92,8 +93,8 @@ def _show(plans: list[dict[str, Any]], *, as_json: bool, statements: bool) -> No
         click.echo(json.dumps({"plans": plans}, indent=2))
     else:
         for plan in plans:
-            count = len(plan["changes"])
-            console.print(f"[bold]{plan['engine']}[/] on {plan['host']}: {f'{count} changes' if count else 'as declared'}")
+            verdict = f"{len(plan['changes'])} changes" if plan["changes"] else "as declared"
+            console.print(f"[bold]{plan['engine']}[/] on {plan['host']}: {verdict}")
             for change in plan["changes"]:
                 show_change(change, statement=statements)
     raise SystemExit(1 if any(plan["changes"] for plan in plans) else 0)
