@@ -1,0 +1,172 @@
+"""Throw-away Redis servers in a folder, for tests, drills and `dbkeep sandbox`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.settings import RedisInstance, RedisSettings
+
+SOCKET_PATH_LIMIT = 100  # sun_path of unix(7) holds 108 bytes
+START_SECONDS = 60
+STOP_SECONDS = 20
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """A TLS port on the loopback addresses and the files that serve it."""
+
+    port: int
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+@contextmanager
+def start(
+    folder: Path,
+    instances: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    data: Mapping[str, Path] | None = None,
+    tls: Mapping[str, TLS] | None = None,
+    memory_bytes: int = 1024 * MEBIBYTE,
+) -> Iterator[RedisSettings]:
+    """Run one server per name in `instances` below `folder`, on unix sockets only, and stop them on exit.
+
+    `instances` maps a name to extra redis.conf directives (default: one instance `state` with none). Each starts with
+    the user `default` off and `admin` with a random password in a file. `data` maps a name to what it starts from: a
+    dump file or a folder with what a Redis `dir` holds (dump.rdb, appendonlydir). As root the servers run as `redis`,
+    or as `nobody` where that user does not exist. They end with the process that started them, however that ends.
+
+    Raises UsageError when redis-server is missing or the folder's path is too long for a socket, and DbkeepError with
+    the server's own last line when it does not start.
+    """
+    with ExitStack() as stack:
+        running = {
+            name: stack.enter_context(
+                _instance(folder / name, directives, (data or {}).get(name), (tls or {}).get(name))
+            )
+            for name, directives in (instances or {"state": {}}).items()
+        }
+        yield RedisSettings(instances=running, memory_bytes=memory_bytes)
+
+
+@contextmanager
+def _instance(
+    folder: Path, directives: Mapping[str, str], data: Path | None, tls: TLS | None
+) -> Iterator[RedisInstance]:
+    socket = folder / "redis.sock"
+    if len(str(socket)) > SOCKET_PATH_LIMIT:
+        raise UsageError(f"{socket}: too long for a unix socket; choose a shorter folder")
+    password = secrets.token_urlsafe(32)
+    _write_files(folder, {**_bring_in(folder, data), **_tls_directives(tls), **directives}, password)
+    command = _command(folder)
+    log = folder / "redis.log"
+    with log.open("ab") as output, (folder / "redis.conf").open("rb") as configuration:
+        server = subprocess.Popen(command, cwd=folder, stdin=configuration, stdout=output, stderr=output, umask=0o077)
+    try:
+        _wait_until_ready(server, socket, password, log)
+        yield RedisInstance(socket=socket, password_file=folder / "admin-password", acl_file=folder / "users.acl")
+    finally:
+        server.terminate()
+        try:
+            server.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _bring_in(folder: Path, data: Path | None) -> dict[str, str]:
+    """Put existing data into the instance's folder and return the directives that make the server load it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if data is not None and data.is_dir():
+        shutil.copytree(data, folder, dirs_exist_ok=True)
+    elif data is not None:
+        shutil.copyfile(data, folder / "dump.rdb")
+    return {"appendonly": "yes"} if (folder / "appendonlydir").is_dir() else {}
+
+
+def _tls_directives(tls: TLS | None) -> dict[str, str]:
+    if tls is None:
+        return {}
+    return {
+        "tls-port": str(tls.port),
+        "bind": "127.0.0.1",
+        "tls-cert-file": str(tls.certificate),
+        "tls-key-file": str(tls.key),
+        "tls-ca-cert-file": str(tls.ca),
+        "tls-auth-clients": "optional",
+    }
+
+
+def _write_files(folder: Path, directives: Mapping[str, str], password: str) -> None:
+    """Write redis.conf, the ACL file and the password file.
+
+    Paths in them are relative and the server reads its configuration from standard input, because its user may not be
+    able to enter the folders above.
+    """
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    fixed = {"port": "0", "unixsocket": "redis.sock", "unixsocketperm": "700", "dir": ".", "aclfile": "users.acl"}
+    lines = [f"{name} {value or chr(34) * 2}" for name, value in {"save": "", **directives, **fixed}.items()]
+    (folder / "redis.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "users.acl").write_text(f"user default off\nuser admin on #{digest} ~* &* +@all\n", encoding="utf-8")
+    (folder / "admin-password").touch(mode=0o600)
+    (folder / "admin-password").write_text(password + "\n", encoding="utf-8")
+
+
+def _command(folder: Path) -> list[str]:
+    binary = shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
+    if binary is None:
+        raise UsageError("redis-server is not installed; run: apt-get install redis-server")
+    command = ["setpriv", "--pdeathsig", "TERM"]
+    if os.geteuid() == 0:
+        account = _unprivileged_account()
+        for path in (folder, *folder.rglob("*")):
+            if path.name != "admin-password":
+                os.chown(path, account.pw_uid, account.pw_gid)
+        command += ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups"]
+    return [*command, "--", binary, "-"]
+
+
+def _unprivileged_account() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("redis")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], socket: Path, password: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    client = redis.Redis(unix_socket_path=str(socket), username="admin", password=password)
+    try:
+        while True:
+            try:
+                client.ping()
+                return
+            except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
+                if server.poll() is not None:
+                    raise DbkeepError(f"redis-server did not start: {_last_lines(log)}; see {log}") from None
+                if time.monotonic() > deadline:
+                    raise DbkeepError(f"redis-server is not ready after {START_SECONDS} s; see {log}") from None
+                time.sleep(0.02)
+    finally:
+        client.close()
+
+
+def _last_lines(log: Path) -> str:
+    """Return the end of a log as one line: Redis names a bad directive in the line before its complaint."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return ": ".join(line.strip() for line in lines[-2:]) or "no output"
