@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from dbkeep.child import contained
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.lab.paths import CACHE, RELEASES, locked
 
@@ -43,7 +44,7 @@ def base_image(release: str) -> Path:
 
 def _debootstrap(release: str, target: Path) -> None:
     done = subprocess.run(
-        ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", release, str(target)],
+        contained(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", release, str(target)]),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

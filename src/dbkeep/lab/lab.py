@@ -82,6 +82,16 @@ def require_root() -> None:
         raise UsageError("test hosts need root (nspawn, mounts, a network bridge); run this as root")
 
 
+def _require_namespaces() -> None:
+    command = ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UsageError(
+            f"this machine cannot run test hosts: systemd-nspawn needs namespaces, and {done.stderr.strip()}; "
+            f"use a virtual machine or a privileged container"
+        )
+
+
 def define_lab(name: str, *, hosts: int, release: str) -> Lab:
     """Return the lab `name`, recorded with a subnet of its own; makes no host yet.
 
@@ -114,8 +124,12 @@ def _record(lab: Lab) -> None:
 
 
 def prepare(lab: Lab) -> None:
-    """Make what the lab's hosts start from: packages on this machine, the base image, the SSH key."""
+    """Make what the lab's hosts start from: packages on this machine, the base image, the SSH key.
+
+    Raises UsageError when this machine cannot run test hosts, DbkeepError when the base image cannot be made.
+    """
     require_root()
+    _require_namespaces()
     install_packages(LAB)
     base_image(lab.release)
     if not lab.key_file.with_suffix(".pub").is_file():
