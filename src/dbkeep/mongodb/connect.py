@@ -1,0 +1,103 @@
+"""Connections to mongod, and its driver's errors as lines a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote_plus
+
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+
+from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.settings import MongoDBSettings
+
+Document = dict[str, Any]
+Client = MongoClient[Document]
+
+OLDEST_VERSION = (6, 0)
+TIMEOUT_MS = 5000
+LOGON_REFUSED = frozenset({11, 18})  # UserNotFound (X.509 on 6.0), AuthenticationFailed
+
+
+def address(settings: MongoDBSettings) -> str:
+    """Return the server as messages name it: host:port, or the path of its socket."""
+    return settings.host if settings.host.startswith("/") else f"{settings.host}:{settings.port}"
+
+
+def client(settings: MongoDBSettings, *, direct: bool = False, **options: Any) -> Client:
+    """Return a client that has not connected yet.
+
+    `direct` talks to this one server whatever its state; otherwise the client finds the primary of the replica set.
+    `options` are MongoClient keywords, the credentials among them.
+    """
+    if settings.ca_file:
+        options |= {"tls": True, "tlsCAFile": str(settings.ca_file)}
+    direct = direct or settings.host.startswith("/")  # the driver cannot follow a member list of socket paths
+    if not direct:
+        options["replicaSet"] = settings.replica_set
+    return MongoClient(
+        f"mongodb://{quote_plus(address(settings), safe=':')}/",
+        directConnection=direct,
+        appname="dbkeep",
+        serverSelectionTimeoutMS=options.pop("serverSelectionTimeoutMS", TIMEOUT_MS),
+        connectTimeoutMS=TIMEOUT_MS,
+        **options,
+    )
+
+
+def administrator(settings: MongoDBSettings) -> dict[str, Any]:
+    """Return the MongoClient keywords that log on as the host administrator: X.509, or nothing in a sandbox."""
+    if settings.certificate_key_file is None:
+        return {}
+    return {"authMechanism": "MONGODB-X509", "tlsCertificateKeyFile": str(settings.certificate_key_file)}
+
+
+@contextmanager
+def connect(settings: MongoDBSettings) -> Iterator[Client]:
+    """Yield a client of the replica set's primary, logged on as the host administrator.
+
+    Raises UsageError when no usable server answers, DbkeepError when the server refuses a command in the block.
+    """
+    with driver_errors(settings), client(settings, **administrator(settings)) as connection:
+        try:
+            version = connection.admin.command("buildInfo")["versionArray"]
+            connection.admin.command("usersInfo", 1)
+        except PyMongoError as error:
+            raise UsageError(f"mongod at {address(settings)}: {describe(error)}; {_next_step(error)}") from None
+        if tuple(version[:2]) < OLDEST_VERSION:
+            found = f"{version[0]}.{version[1]}"
+            raise UsageError(
+                f"mongod at {address(settings)}: version {found} is not supported; upgrade to 6.0 or newer"
+            )
+        yield connection
+
+
+@contextmanager
+def driver_errors(settings: MongoDBSettings) -> Iterator[None]:
+    """Turn what the driver raises in the block into DbkeepError."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise DbkeepError(f"mongod at {address(settings)}: {describe(error)}") from error
+
+
+def describe(error: PyMongoError) -> str:
+    """Return a driver error as one line without topology dumps."""
+    if isinstance(error, OperationFailure):
+        name = (error.details or {}).get("codeName", "error")
+        return f"{(error.details or {}).get('errmsg', error)} ({name}, code {error.code})"
+    return str(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0].replace("\n", " ")
+
+
+def _next_step(error: PyMongoError) -> str:
+    if isinstance(error, OperationFailure) and error.code in LOGON_REFUSED:
+        return "the host administrator is missing or was made for another certificate; run playbooks/site.yml"
+    if isinstance(error, OperationFailure):
+        return "log on as the host administrator (agent.d/mongodb.json)"
+    if isinstance(error, ConfigurationError):
+        return "it is not a member of the replica set of agent.d/mongodb.json; run playbooks/site.yml"
+    if isinstance(error, ServerSelectionTimeoutError):
+        return "check that mongod runs, is a member of the replica set and that the set has a primary"
+    return "check that mongod runs"
