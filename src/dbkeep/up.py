@@ -1,0 +1,149 @@
+"""`dbkeep up`: from nothing to three provisioned, backed-up, checked databases with the chat API on top."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbkeep.backup.controller import run_backup, run_drill
+from dbkeep.bundle import build_bundle
+from dbkeep.child import contained
+from dbkeep.commands.init import create_environment
+from dbkeep.environment import Environment, checkout, read_environment
+from dbkeep.errors import DbkeepError
+from dbkeep.lab.base import USER
+from dbkeep.lab.lab import Lab, define_lab, prepare, raise_lab
+from dbkeep.lab.machine import APT_REPOSITORY
+from dbkeep.lab.mongodb_package import build as build_mongodb_package
+from dbkeep.lab.paths import CACHE
+from dbkeep.playbook import Recap, run_playbook
+from dbkeep.remote import call
+from dbkeep.sample import Sample, load_sample
+from dbkeep.stages import Stages
+
+PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+
+
+@dataclass
+class Result:
+    """What `up` did and saw, for its closing table and `--json`."""
+
+    environment: str
+    hosts: list[dict[str, Any]] = field(default_factory=list)
+    provisioned: dict[str, Any] = field(default_factory=dict)
+    sample: dict[str, Any] = field(default_factory=dict)
+    backup: dict[str, Any] = field(default_factory=dict)
+    drill: dict[str, Any] = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def groups_of(lab: Lab) -> dict[str, list[str]]:
+    """Return which host has which engine: one host has all; of three each has one, the API beside PostgreSQL."""
+    names = [machine.name for machine in lab.machines]
+    if len(names) == 1:
+        return {"postgresql": names, "mongodb": names, "redis": names, "chat_api": names}
+    first, second, third = names
+    return {"postgresql": [first], "mongodb": [second], "redis": [third], "chat_api": [first]}
+
+
+def bring_up(name: str, *, hosts: int, release: str, stages: Stages) -> Result:
+    """Bring the lab `name` up and prove it; what stands already is confirmed, not made again.
+
+    Raises DbkeepError, naming what failed, at the first stage that does not end well.
+    """
+    with stages.stage("Prepare this machine and the base image"):
+        lab = define_lab(name, hosts=hosts, release=release)
+        prepare(lab)
+    with stages.stage("Build the packages for the hosts"):
+        build_mongodb_package(CACHE / "apt")
+        build_bundle(PYTHON[release])
+    with stages.stage(f"Start {hosts} test host{'s' if hosts > 1 else ''}"):
+        raise_lab(lab)
+    with stages.stage("Write the inventory and its secrets"):
+        create_environment(name, hosts=host_variables(lab), groups=groups_of(lab), variables=variables(lab))
+        environment = read_environment(name)
+    result = Result(name, seconds=stages.seconds)
+    with stages.stage("Provision by playbooks/site.yml") as show:
+        recap = provision(lab, show)
+    result.hosts = _hosts(environment, recap)
+    with stages.stage("Load sample data through the API"):
+        result.sample = _sample(load_sample(environment))
+        result.provisioned = describe(environment)
+    with stages.stage("Take an encrypted backup of every engine") as show:
+        result.backup = run_backup(environment, on_progress=show)
+    with stages.stage("Restore it in a drill") as show:
+        result.drill = run_drill(environment, result.backup["set_id"], on_progress=show)
+    with stages.stage("Run all checks"):
+        result.checks = run_checks(lab)
+    return result
+
+
+def host_variables(lab: Lab) -> dict[str, dict[str, Any]]:
+    """Return the connection variables of each test host."""
+    common = {
+        "ansible_user": USER,
+        "ansible_ssh_private_key_file": str(lab.key_file),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={lab.known_hosts} -o IdentitiesOnly=yes",
+    }
+    return {machine.name: {"ansible_host": machine.address, **common} for machine in lab.machines}
+
+
+def variables(lab: Lab) -> dict[str, Any]:
+    """Return the settings in which a lab differs from production: its MongoDB repository and who may reach the API."""
+    return {
+        "mongodb_repository": f"deb [signed-by=/usr/share/keyrings/mongodb-server.gpg] file:{APT_REPOSITORY} ./",
+        "mongodb_repository_key": str(CACHE / "apt" / "key.gpg"),
+        "chat_api_clients": [f"{lab.gateway}/32"],
+    }
+
+
+def provision(lab: Lab, show: Callable[[str], None] = lambda _: None) -> Recap:
+    """Run site.yml on the lab's hosts and return its recap; the log is in the lab's folder."""
+    return run_playbook("site.yml", lab.name, log=lab.folder / "site.log", on_task=show)
+
+
+def describe(environment: Environment) -> dict[str, Any]:
+    """Return version, host, address, port and counts of every engine of the environment."""
+    described: dict[str, Any] = {}
+    for host in environment.all_hosts:
+        for engine, facts in call(host, ["describe"]).items():
+            described[engine] = {"host": host.name, "address": host.address, **facts}
+    return described
+
+
+def _hosts(environment: Environment, recap: Recap) -> list[dict[str, Any]]:
+    return [
+        {"name": host.name, "address": host.address, "changed": recap.hosts[host.name]["changed"]}
+        for host in environment.all_hosts
+    ]
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    return {"users": sample.users, "conversations": sample.conversations, "messages": sample.messages}
+
+
+def run_checks(lab: Lab) -> dict[str, Any]:
+    """Run every control against the lab and return their summary.
+
+    Raises DbkeepError with the first finding when there is one.
+    """
+    report = lab.folder / "check.json"
+    report.unlink(missing_ok=True)
+    command = [str(Path(sys.executable).parent / "dbkeep"), "check", "-e", lab.name, "--json", str(report)]
+    done = subprocess.run(
+        contained(command), cwd=checkout(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        log = lab.folder / "check.log"
+        log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        raise DbkeepError(
+            f"checks found something; see `./dbkeep check -e {lab.name}` (this run: {log}): {lines[-1] if lines else ''}"
+        )
+    return dict(json.loads(report.read_text(encoding="utf-8"))["summary"])
