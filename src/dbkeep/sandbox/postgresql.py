@@ -98,8 +98,8 @@ def start(
     """Start a server in `folder` (made if missing, left in place on exit), yield how to reach it, stop it on exit.
 
     `data_directory` is an existing one, such as a restored backup: recovery runs to its end (at most `timeout`
-    seconds) and nothing is archived; without it a new cluster is made. `listen_addresses` adds TCP with SCRAM-SHA-256.
-    `fast` gives up crash safety. `options` are further server settings. The superuser is `postgres`.
+    seconds); without it a new cluster is made. `listen_addresses` adds TCP with SCRAM-SHA-256. Nothing is archived
+    unless `options` turn it on. `fast` gives up crash safety. `options` are further server settings. The superuser is `postgres`.
 
     Raises UsageError when the server is not installed or cannot use the folder, DbkeepError when it does not start.
     """
@@ -110,13 +110,13 @@ def start(
     _write(place, "pg_ident.conf", "")
     _write(place, "postgresql.conf", "")
     settings = {
+        "archive_mode": "off",
         **(FAST if fast else {}),
         **(_origin_settings(place) if data_directory else {}),
         **(options or {}),
         "port": str(port),
         "listen_addresses": listen_addresses,
         "unix_socket_directories": str(place.socket_directory),
-        "archive_mode": "off",
         "config_file": str(place.folder / "postgresql.conf"),
         "hba_file": str(place.folder / "pg_hba.conf"),
         "ident_file": str(place.folder / "pg_ident.conf"),
