@@ -1,0 +1,54 @@
+"""Makes the agent's bundle for the Python of a host, or finds the one made before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+from dbkeep.bundle import build_bundle
+from dbkeep.environment import checkout
+from dbkeep.errors import DbkeepError
+
+DOCUMENTATION = """
+name: dbkeep_bundle
+short_description: Makes or finds the bundle of the agent for a host
+description:
+  - The bundle holds this package and all it needs, from the hashes of uv.lock. It is made once for each state of the sources.
+options:
+  _terms:
+    description: Python version of the host, like C(3.11).
+    type: list
+    elements: str
+    required: true
+  architecture:
+    description: Machine type of the host.
+    type: str
+    default: x86_64
+"""
+
+EXAMPLES = """
+- name: Copy the bundle
+  ansible.builtin.copy:
+    src: "{{ lookup('dbkeep_bundle', '3.11').path }}"
+    dest: /opt/dbkeep/bundle.tar.gz
+    mode: "0644"
+"""
+
+RETURN = """
+_list:
+  description: For each version, C(path) of the file on the controller and C(digest), which changes with its content.
+  type: list
+  elements: dict
+"""
+
+
+class LookupModule(LookupBase):
+    def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[dict[str, str]]:
+        self.set_options(var_options=variables, direct=kwargs)
+        try:
+            bundles = [build_bundle(checkout(), str(t), architecture=self.get_option("architecture")) for t in terms]
+        except DbkeepError as error:
+            raise AnsibleError(str(error)) from None
+        return [{"path": str(bundle.path), "digest": bundle.digest} for bundle in bundles]

@@ -1,0 +1,106 @@
+#!/usr/bin/python
+"""Makes an engine on this host as declared: the plan and apply of `dbkeep`, called by Ansible."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: dbkeep_state
+short_description: Makes PostgreSQL, MongoDB or Redis as declared
+description:
+  - Compares the declared state with the live server through the local socket and applies the difference.
+  - Runs with the agent's Python, C(/opt/dbkeep/venv/bin/python), as root.
+  - Check mode plans and applies nothing. Changes that remove something wait for O(allow_destructive).
+options:
+  engine:
+    description: Which engine.
+    type: str
+    required: true
+    choices: [postgresql, mongodb, redis]
+  declared:
+    description: What P(dbkeep_declared#lookup) returns for the engine.
+    type: dict
+    required: true
+  secrets:
+    description: Passwords by user.
+    type: dict
+    default: {}
+  allow_destructive:
+    description: Also run changes that remove something.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = """
+- name: Make the database as declared
+  dbkeep_state:
+    engine: postgresql
+    declared: "{{ lookup('dbkeep_declared', 'postgresql') }}"
+    secrets: "{{ dbkeep_secrets.postgresql }}"
+  vars:
+    ansible_python_interpreter: /opt/dbkeep/venv/bin/python
+"""
+
+RETURN = """
+changes:
+  description: The changes made, or in check mode those that would be, each with kind, target, summary, risk.
+  type: list
+  elements: dict
+  returned: success
+held:
+  description: The changes that wait for O(allow_destructive).
+  type: list
+  elements: dict
+  returned: success
+"""
+
+
+def show(value: Any) -> str:
+    return "" if value is None else json.dumps(value, indent=2, default=str) + "\n"
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    from dbkeep.engines import engine, required_settings
+    from dbkeep.plan import apply, hold_back
+
+    name, allow = module.params["engine"], module.params["allow_destructive"]
+    face, settings = engine(name), required_settings(name)
+    declared = face.Declared.model_validate(module.params["declared"])
+    plan = face.plan(settings, declared, module.params["secrets"])
+    _, held = hold_back(plan, allow_destructive=allow)
+    if module.check_mode or not plan:
+        made = apply(plan, lambda _: None, allow_destructive=allow)
+    else:
+        made = face.apply(settings, declared, module.params["secrets"], allow_destructive=allow)
+    for change in held:
+        module.warn(f"{change.kind} {change.target}: {change.summary}: held back, it needs allow_destructive")
+    diff = [{"header": f"{c.kind} {c.target} ({c.risk})", "before": show(c.before), "after": show(c.after)} for c in made]
+    return {"changed": bool(made), "changes": [c.as_json() for c in made], "held": [c.as_json() for c in held], "diff": diff}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "engine": {"type": "str", "required": True, "choices": ["postgresql", "mongodb", "redis"]},
+            "declared": {"type": "dict", "required": True},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "allow_destructive": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        from dbkeep.errors import DbkeepError
+    except ImportError:
+        module.fail_json(msg="dbkeep is not installed for this Python; use /opt/dbkeep/venv/bin/python, run the agent role")
+    try:
+        module.exit_json(**run(module))
+    except DbkeepError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
