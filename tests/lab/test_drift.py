@@ -1,0 +1,89 @@
+"""Drift planted by hand on each engine: named, repaired by apply, found clean."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dbkeep.environment import ansible_environment, checkout
+
+from .conftest import UpLab, dbkeep
+
+MONGODB = """
+import json, pathlib, pymongo
+s = json.loads(pathlib.Path('/etc/dbkeep/agent.d/mongodb.json').read_text())
+client = pymongo.MongoClient(s['host'], s['port'], tls=True, tlsCAFile=s['ca_file'], directConnection=True,
+    tlsCertificateKeyFile=s['certificate_key_file'], authMechanism='MONGODB-X509', authSource='$external')
+client['chat'].command('collMod', 'messages', validator={}, validationLevel='off')
+"""
+
+BREAK = {
+    "postgresql": "sudo -u postgres psql -qd chat -c 'ALTER TABLE chat.profiles NO FORCE ROW LEVEL SECURITY'",
+    "mongodb": f"sudo /opt/dbkeep/venv/bin/python -c {shlex.quote(MONGODB)}",
+    "redis": (
+        "sudo sh -c 'REDISCLI_AUTH=$(cat /etc/dbkeep/secrets/redis-admin) redis-cli -s /run/redis-cache/redis.sock"
+        " --user admin CONFIG SET maxmemory-policy noeviction'"
+    ),
+}
+NAMED = {"postgresql": "chat.profiles", "mongodb": "messages", "redis": "maxmemory-policy"}
+
+
+@pytest.mark.parametrize("engine", sorted(BREAK))
+def test_planted_drift_is_named_repaired_and_gone(lab: UpLab, engine: str) -> None:
+    clean = dbkeep("drift", "-e", lab.name, engine)
+    assert clean.status == 0, clean.out + clean.err
+    lab.run(BREAK[engine])
+
+    drift = dbkeep("drift", "-e", lab.name, engine)
+    assert drift.status == 1, drift.err
+    assert NAMED[engine] in drift.out
+
+    plan = dbkeep("plan", "-e", lab.name, engine, "--json")
+    assert plan.status == 1
+    assert len(plan.json["plans"][0]["changes"]) == 1
+
+    checked = dbkeep("check", "-e", lab.name, "--engine", engine)
+    assert checked.status == 1, checked.out
+
+    diff = playbook(lab.name, "--check", "--diff", "--tags", engine)
+    assert diff.returncode == 0, diff.stdout
+    assert NAMED[engine] in diff.stdout
+
+    assert dbkeep("apply", "-e", lab.name, engine).status == 0
+    assert dbkeep("drift", "-e", lab.name, engine).status == 0
+    assert dbkeep("check", "-e", lab.name, "--engine", engine).status == 0
+
+
+def playbook(environment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run site.yml as a person would, without our command line."""
+    root = checkout()
+    inventory = Path("inventory") / environment
+    return subprocess.run(
+        [".venv/bin/ansible-playbook", "-i", str(inventory), "playbooks/site.yml", *arguments],
+        cwd=root,
+        env={k: v for k, v in ansible_environment(inventory, root).items() if k != "ANSIBLE_VAULT_PASSWORD_FILE"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_plain_ansible_playbook_reports_no_change(lab: UpLab) -> None:
+    done = playbook(lab.name)
+    assert done.returncode == 0, done.stdout
+    assert recap(done.stdout) == {f"{lab.name}-1": "changed=0"}
+
+
+def test_check_mode_of_a_converged_host_reports_no_change(lab: UpLab) -> None:
+    done = playbook(lab.name, "--check", "--diff")
+    assert done.returncode == 0, done.stdout
+    assert recap(done.stdout) == {f"{lab.name}-1": "changed=0"}
+
+
+def recap(output: str) -> dict[str, str]:
+    lines = output[output.index("PLAY RECAP") :].splitlines()[1:]
+    return {line.split()[0]: line.split()[3] for line in lines if ": ok=" in line}
