@@ -17,6 +17,7 @@ from pathlib import Path
 import redis
 
 from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.redis.statements import configuration_file
 from dbkeep.settings import RedisInstance, RedisSettings
 
 SOCKET_PATH_LIMIT = 100  # sun_path of unix(7) holds 108 bytes
@@ -119,9 +120,9 @@ def _write_files(folder: Path, directives: Mapping[str, str], password: str) -> 
     able to enter the folders above.
     """
     digest = hashlib.sha256(password.encode()).hexdigest()
-    fixed = {"port": "0", "unixsocket": "redis.sock", "unixsocketperm": "700", "dir": ".", "aclfile": "users.acl"}
-    lines = [f"{name} {value or chr(34) * 2}" for name, value in {"save": "", **directives, **fixed}.items()]
-    (folder / "redis.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    fixed = {"port": "0", "unixsocket": "redis.sock", "dir": ".", "aclfile": "users.acl"}
+    settings = {"save": "", "unixsocketperm": "700", **directives, **fixed}
+    (folder / "redis.conf").write_text(configuration_file(settings), encoding="utf-8")
     (folder / "users.acl").write_text(f"user default off\nuser admin on #{digest} ~* &* +@all\n", encoding="utf-8")
     (folder / "admin-password").touch(mode=0o600)
     (folder / "admin-password").write_text(password + "\n", encoding="utf-8")

@@ -1,0 +1,148 @@
+"""Redis: what is declared, what is live, and the changes between them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import redis
+
+from dbkeep import plan as plans
+from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.plan import Change, Plan
+from dbkeep.redis.connect import connect, errors_as_lines
+from dbkeep.redis.declared import ADMIN, Declared
+from dbkeep.redis.declared import read as read_declared
+from dbkeep.redis.diff import ENGINE, diff
+from dbkeep.redis.inspect import count_keys, inspect
+from dbkeep.redis.statements import Commands, WriteFile
+from dbkeep.settings import RedisSettings
+
+__all__ = ["Declared", "apply", "counts", "plan", "read_declared", "users", "version"]
+
+# Redis stores passwords as unsalted SHA-256 (manual, "ACL"): only long random ones withstand guessing.
+SHORTEST_PASSWORD = 32
+FEWEST_CHARACTERS = 10
+
+
+def users(declared: Declared) -> list[str]:
+    """Return the users that need a password from the vault."""
+    return list(declared.acl.users)
+
+
+def plan(settings: RedisSettings, declared: Declared, secrets: Mapping[str, str]) -> Plan:
+    """Return the changes that turn the host's instances into what is declared; reads only.
+
+    `secrets` maps every name of `users(declared)` to its password.
+
+    Raises UsageError for a missing or weak password and for instances that host and declaration do not share,
+    DbkeepError when an instance does not answer.
+    """
+    with _connected(settings, declared, secrets) as clients:
+        return _plan(settings, declared, secrets, clients)
+
+
+def apply(
+    settings: RedisSettings,
+    declared: Declared,
+    secrets: Mapping[str, str],
+    *,
+    allow_destructive: bool = False,
+    on_change: Callable[[Change], None] = lambda _: None,
+) -> tuple[Change, ...]:
+    """Run the plan and return the changes made. Raises what `plan` raises, and ApplyError."""
+    with _connected(settings, declared, secrets) as clients:
+
+        def execute(change: Change) -> None:
+            operation: Commands | WriteFile = change.operation
+            if isinstance(operation, WriteFile):
+                _write(operation)
+                return
+            with errors_as_lines(operation.instance, settings.instances[operation.instance]):
+                for command in operation.commands:
+                    clients[operation.instance].execute_command(*command)  # type: ignore[no-untyped-call]
+
+        return plans.apply(
+            _plan(settings, declared, secrets, clients),
+            execute,
+            allow_destructive=allow_destructive,
+            on_change=on_change,
+        )
+
+
+def version(settings: RedisSettings) -> str:
+    """Return the server's version, or each instance's where they differ. Raises DbkeepError without an answer."""
+    versions = {}
+    for name, instance in settings.instances.items():
+        with connect(name, instance) as client:
+            versions[name] = str(client.info("server")["redis_version"])
+    if len(set(versions.values())) == 1:
+        return next(iter(versions.values()))
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def counts(settings: RedisSettings) -> dict[str, int]:
+    """Return the number of keys by instance and prefix, such as {"state/sess:": 12}; keys with no colon count as
+    "state/". Raises DbkeepError without an answer."""
+    result = {}
+    for name, instance in settings.instances.items():
+        with connect(name, instance) as client:
+            result.update({f"{name}/{prefix}": number for prefix, number in sorted(count_keys(client).items())})
+    return result
+
+
+@contextmanager
+def _connected(
+    settings: RedisSettings, declared: Declared, secrets: Mapping[str, str]
+) -> Iterator[dict[str, redis.Redis]]:
+    """Yield a connection to every instance, after checking that there is a password for every user."""
+    if settings.instances.keys() != declared.instances.instances.keys():
+        raise UsageError(
+            f"redis: the host has the instances {', '.join(settings.instances)}, declared are "
+            f"{', '.join(declared.instances.instances)}; run playbooks/site.yml"
+        )
+    for user in users(declared):
+        password = secrets.get(user, "")
+        if len(password) < SHORTEST_PASSWORD or len(set(password)) < FEWEST_CHARACTERS:
+            problem = "is missing" if not password else f"is not {SHORTEST_PASSWORD} random characters"
+            raise UsageError(f"redis: the password of {user} {problem}; run dbkeep init to make one")
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(connect(name, instance, secrets[ADMIN]))
+            for name, instance in settings.instances.items()
+        }
+
+
+def _plan(
+    settings: RedisSettings, declared: Declared, secrets: Mapping[str, str], clients: Mapping[str, redis.Redis]
+) -> Plan:
+    live = {}
+    for name, instance in settings.instances.items():
+        with errors_as_lines(name, instance):
+            live[name] = inspect(clients[name], instance)
+    files = {instance.password_file for instance in settings.instances.values() if instance.password_file}
+    stored = {path: path.read_text(encoding="utf-8").strip() for path in sorted(files)}
+    return Plan(ENGINE, tuple(diff(declared, live, settings, dict(secrets), stored)))
+
+
+def _write(operation: WriteFile) -> None:
+    """Replace the file's text in one step; readers see the old or the new text, never a part.
+
+    Raises DbkeepError when the file system refuses.
+    """
+    path = operation.path
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        status = path.stat()
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+            os.fchmod(descriptor, status.st_mode & 0o777)
+            file.write(operation.text)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except OSError as error:
+        raise DbkeepError(f"{path}: cannot be written: {error.strerror}") from None
