@@ -1,0 +1,66 @@
+"""`python -m chat_api`: serve the API over TLS until SIGTERM, then let requests in flight end."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import sys
+
+import uvicorn
+
+from chat_api import configuration
+from chat_api.app import create_app
+
+SHUTDOWN_SECONDS = 20
+CONCURRENT_REQUESTS = 500
+
+HEADERS = [
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Strict-Transport-Security", "max-age=31536000"),
+]
+
+
+def main() -> int:
+    """Serve until stopped; returns 2, with one line on standard error, if configuration or credentials are wrong."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        settings, credentials = configuration.read()
+        app = create_app(settings, credentials)
+        context = _tls(credentials)
+    except configuration.ConfigurationError as error:
+        sys.stderr.write(f"chat_api: {error}\n")
+        return 2
+    uvicorn.run(
+        app,
+        host=settings.listen_address,
+        port=settings.listen_port,
+        ssl_context_factory=lambda _config, _default: context,
+        # chat_api.requests logs what happened without query strings.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # Who asks is the peer of the connection: the rate limits must not believe a header.
+        proxy_headers=False,
+        headers=HEADERS,
+        limit_concurrency=CONCURRENT_REQUESTS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return 0
+
+
+def _tls(credentials: configuration.Credentials) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    try:
+        context.load_cert_chain(credentials.tls_certificate, credentials.tls_key)
+    except ssl.SSLError:
+        raise configuration.ConfigurationError(
+            f"{credentials.tls_certificate}: no certificate that fits tls_key; run the chat_api role"
+        ) from None
+    return context
+
+
+if __name__ == "__main__":
+    sys.exit(main())

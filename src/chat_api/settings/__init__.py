@@ -1,0 +1,1 @@
+"""A user's own settings: one JSON value for each key."""

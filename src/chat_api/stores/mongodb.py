@@ -1,0 +1,52 @@
+"""MongoDB: the client of the user chat_api. Only the repository modules of the domains use its collections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+
+from chat_api.configuration import Configuration, Credentials, addresses
+
+Document = dict[str, Any]
+Collection = AsyncCollection[Document]
+
+
+class MongoDB:
+    def __init__(self, configuration: Configuration, credentials: Credentials) -> None:
+        self._client: AsyncMongoClient[Document] = AsyncMongoClient(
+            host=[
+                f"[{server.host}]:{server.port}" if ":" in server.host else f"{server.host}:{server.port}"
+                for server in addresses(configuration.mongodb_hosts)
+            ],
+            replicaSet=configuration.mongodb_replica_set,
+            username="chat_api",
+            password=credentials.mongodb_chat_api.get_secret_value(),
+            authSource="admin",
+            authMechanism="SCRAM-SHA-256",
+            appname="chat_api",
+            tls=True,
+            tlsCAFile=str(configuration.ca_file),
+            w="majority",
+            readConcernLevel="majority",
+            tz_aware=True,
+            maxPoolSize=20,
+            waitQueueTimeoutMS=2000,
+            serverSelectionTimeoutMS=2000,
+            connectTimeoutMS=3000,
+            timeoutMS=5000,
+            connect=False,
+        )
+        self._database: AsyncDatabase[Document] = self._client[configuration.mongodb_database]
+
+    def collection(self, name: str) -> Collection:
+        return self._database[name]
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def ready(self) -> None:
+        """Return if a primary answers chat_api; raises pymongo.errors.ConnectionFailure otherwise."""
+        await self._database.command("ping")
