@@ -13,7 +13,6 @@ from typing import Any
 from dbkeep.backup.controller import run_backup, run_drill
 from dbkeep.bundle import build_bundle
 from dbkeep.child import contained
-from dbkeep.commands.init import create_environment
 from dbkeep.environment import Environment, checkout, read_environment
 from dbkeep.errors import DbkeepError
 from dbkeep.lab.base import USER
@@ -21,6 +20,7 @@ from dbkeep.lab.lab import Lab, define_lab, prepare, raise_lab
 from dbkeep.lab.machine import APT_REPOSITORY
 from dbkeep.lab.mongodb_package import build as build_mongodb_package
 from dbkeep.lab.paths import CACHE
+from dbkeep.new_environment import create_environment
 from dbkeep.playbook import Recap, run_playbook
 from dbkeep.remote import call
 from dbkeep.sample import Sample, load_sample
