@@ -24,9 +24,12 @@ from chat_api.limits import Limits
 from chat_api.messages import routes as messages
 from chat_api.messages.repository import Messages
 from chat_api.notifications import routes as notifications
+from chat_api.notifications.preferences import NotificationPreferences
 from chat_api.notifications.repository import Notifications
 from chat_api.presence import routes as presence
 from chat_api.presence.store import Presence
+from chat_api.relationships import routes as relationships
+from chat_api.relationships.store import Relationships
 from chat_api.requests import RequestBounds
 from chat_api.settings import routes as settings
 from chat_api.settings.store import Settings
@@ -35,7 +38,7 @@ from chat_api.stores.cache import Cache
 from chat_api.users import routes as users
 from chat_api.users.store import Profiles
 
-DOMAINS = (auth, users, settings, conversations, messages, notifications, presence, health)
+DOMAINS = (auth, users, relationships, settings, conversations, messages, notifications, presence, health)
 
 
 def create_app(configuration: Configuration, credentials: Credentials) -> FastAPI:
@@ -85,9 +88,11 @@ def _services(stores: Stores, credentials: Credentials) -> Services:
         ),
         limits=Limits(stores.redis),
         profiles=Profiles(stores.postgresql, Cache(stores.redis)),
+        relationships=Relationships(stores.postgresql),
         settings=Settings(stores.postgresql),
         conversations=conversation_repository,
         messages=Messages(stores.mongodb, conversation_repository),
         notifications=Notifications(stores.mongodb),
+        notification_preferences=NotificationPreferences(stores.mongodb),
         presence=Presence(stores.redis),
     )

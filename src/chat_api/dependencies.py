@@ -13,9 +13,11 @@ from chat_api.auth.tokens import Identity
 from chat_api.conversations.repository import Conversations
 from chat_api.limits import Limits
 from chat_api.messages.repository import Messages
+from chat_api.notifications.preferences import NotificationPreferences
 from chat_api.notifications.repository import Notifications
 from chat_api.presence.store import Presence
 from chat_api.problems import unauthorized
+from chat_api.relationships.store import Relationships
 from chat_api.settings.store import Settings
 from chat_api.stores import Stores
 from chat_api.users.store import Profiles
@@ -29,10 +31,12 @@ class Services:
     authentication: Authentication
     limits: Limits
     profiles: Profiles
+    relationships: Relationships
     settings: Settings
     conversations: Conversations
     messages: Messages
     notifications: Notifications
+    notification_preferences: NotificationPreferences
     presence: Presence
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from bson import ObjectId
@@ -14,15 +14,9 @@ from pymongo.errors import DuplicateKeyError
 from chat_api.conversations.schemas import Conversation, ConversationPage
 from chat_api.paging import Cursor
 from chat_api.problems import not_found
-from chat_api.stores.mongodb import Document, MongoDB
+from chat_api.stores.mongodb import Document, MongoDB, now
 
 PREVIEW_CHARACTERS = 100
-
-
-def now() -> datetime:
-    """Return the time as MongoDB keeps it: UTC in whole milliseconds."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class Conversations:

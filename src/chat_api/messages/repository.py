@@ -14,11 +14,11 @@ from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import DuplicateKeyError
 
-from chat_api.conversations.repository import Conversations, now
+from chat_api.conversations.repository import Conversations
 from chat_api.messages.schemas import Message, MessagePage
 from chat_api.paging import Cursor
 from chat_api.problems import Problem
-from chat_api.stores.mongodb import Document, MongoDB
+from chat_api.stores.mongodb import Document, MongoDB, now
 
 
 class Messages:

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Response
 
 from chat_api import paging
 from chat_api.conversations.routes import ConversationId
-from chat_api.dependencies import CurrentUser, Provided
+from chat_api.dependencies import CurrentUser, Provided, Services
 from chat_api.limits import SEND_BY_USER
 from chat_api.messages.schemas import Marked, Message, MessagePage, NewMessage, ReadMark
-from chat_api.problems import Problem, documented
+from chat_api.problems import Problem, documented, not_found
 
 router = APIRouter(prefix="/conversations/{conversation_id}", tags=["messages"])
 
@@ -35,6 +35,7 @@ async def send_message(
 ) -> Message:
     """Send a message under an id of the client's choice; sending it again changes nothing."""
     await services.limits.take(SEND_BY_USER, str(user.user_id))
+    await _require_reachable(services, user.user_id, conversation_id)
     message, is_new = await services.messages.send(user.user_id, conversation_id, client_id, new.content)
     if not is_new:
         response.status_code = HTTPStatus.OK
@@ -67,3 +68,11 @@ async def list_messages(
 async def mark_read(conversation_id: ConversationId, mark: ReadMark, user: CurrentUser, services: Provided) -> Marked:
     """Mark messages of others as read by the caller."""
     return Marked(marked=await services.messages.mark_read(user.user_id, conversation_id, mark.message_ids))
+
+
+async def _require_reachable(services: Services, acting_user: UUID, conversation_id: str) -> None:
+    """Raise a 404 Problem if the other one of a private conversation blocks the sender or is not active any more."""
+    conversation = await services.conversations.one(acting_user, conversation_id)
+    others = set(conversation.participants) - {acting_user}
+    if conversation.type == "private" and await services.profiles.visible(acting_user, others) != others:
+        raise not_found("user")

@@ -14,12 +14,14 @@ from chat_api.paging import Cursor
 from chat_api.problems import not_found
 from chat_api.stores.mongodb import Document, MongoDB
 
+MOST_COUNTED = 100
+
 
 class Notification(BaseModel):
     id: str
     type: str
     content: dict[str, Any]
-    related_to: dict[str, str] | None
+    related_to: dict[str, str]
     is_read: bool
     created_at: datetime
 
@@ -43,6 +45,12 @@ class Notifications:
         last = Cursor(shown[-1]["created_at"], shown[-1]["_id"]).text if len(documents) > limit else None
         return NotificationPage(items=[_notification(document) for document in shown], next=last)
 
+    async def unread(self, acting_user: UUID) -> int:
+        """Return how many are unread, counted up to MOST_COUNTED."""
+        return await self._collection.count_documents(
+            {"user_id": str(acting_user), "is_read": False}, limit=MOST_COUNTED
+        )
+
     async def mark_read(self, acting_user: UUID, notification_id: str) -> None:
         """Mark one as read; raises a 404 Problem unless it is a notification of `acting_user`."""
         done = await self._collection.update_one(
@@ -57,7 +65,7 @@ def _notification(document: Document) -> Notification:
         id=str(document["_id"]),
         type=document["type"],
         content=document["content"],
-        related_to=document.get("related_to"),
+        related_to=document["related_to"],
         is_read=document["is_read"],
         created_at=document["created_at"],
     )

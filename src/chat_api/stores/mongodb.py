@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import AsyncMongoClient
@@ -12,6 +13,12 @@ from chat_api.configuration import Configuration, Credentials, addresses
 
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
+
+
+def now() -> datetime:
+    """Return the time as MongoDB keeps it: UTC in whole milliseconds."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class MongoDB:
