@@ -1,0 +1,1 @@
+"""Backup, restore and drill of the three engines."""

@@ -1,0 +1,60 @@
+"""One run of the backup of one engine: what it may use and how its result becomes a part of the set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dbkeep.backup.manifest import Part, RecoveryPoint
+from dbkeep.backup.settings import BackupHost, BackupSettings
+from dbkeep.evidence import now
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A moment an engine can be restored to: when it was set, and the engine's own name of it."""
+
+    at: datetime
+    name: str
+
+
+@dataclass
+class Job:
+    """`facts` carries what an engine learns in `prepare` and needs in `collect`."""
+
+    host: BackupHost
+    set_id: str
+    engine: str
+    folder: Path
+    progress: Progress
+    started: datetime = field(default_factory=now)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> BackupSettings:
+        return self.host.settings
+
+    def part(self, fence: Fence, *, tools: dict[str, str], details: dict[str, Any], shape: Any, **rest: Any) -> Part:
+        """Return the manifest of this job's part; `shape` is what its fingerprint is made of and is kept in details."""
+        return Part(
+            set_id=self.set_id,
+            engine=self.engine,
+            host=socket.gethostname(),
+            recovery_point=RecoveryPoint(at=fence.at, name=fence.name),
+            started_at=self.started,
+            seconds=round((now() - self.started).total_seconds(), 3),
+            recipients=self.settings.recipients,
+            tools={"dbkeep": version("dbkeep"), **tools},
+            fingerprint=hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest(),
+            details={**details, "shape": shape},
+            **rest,
+        )

@@ -1,0 +1,148 @@
+"""The manifest: what one engine's part of a backup set holds. It is written last; without it there is no part."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.files import write_atomically
+
+FILE_NAME = "manifest.json"
+FORMAT = 1
+_SET_ID = "%Y%m%dT%H%M%SZ"
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoredFile(Record):
+    """One file of a part: stored size and SHA-256 in the store, and the size of what went in."""
+
+    name: str
+    size: int
+    sha256: str
+    plain_size: int
+
+
+class Count(Record):
+    """Rows, documents or keys at the recovery point: at least `low`, at most `high`; exact when equal."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def between(cls, before: dict[str, int], after: dict[str, int]) -> dict[str, Count]:
+        """Return the bounds from counts taken just before and just after the recovery point."""
+        names = sorted(before.keys() | after.keys())
+        pairs = {name: sorted((before.get(name, 0), after.get(name, 0))) for name in names}
+        return {name: cls(low=low, high=high) for name, (low, high) in pairs.items()}
+
+    @classmethod
+    def exact(cls, counts: dict[str, int]) -> dict[str, Count]:
+        return {name: cls(low=count, high=count) for name, count in sorted(counts.items())}
+
+    def holds(self, observed: int) -> bool:
+        return self.low <= observed <= self.high
+
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low} to {self.high}"
+
+
+class RecoveryPoint(Record):
+    """The moment a part restores to: when, and the engine's own name of it (restore point, cluster time, save)."""
+
+    at: datetime
+    name: str
+
+
+class Part(Record):
+    """One engine's part of a backup set."""
+
+    format: int = FORMAT
+    set_id: str
+    engine: str
+    host: str
+    server_version: str
+    recovery_point: RecoveryPoint
+    started_at: datetime
+    seconds: float
+    stored_bytes: int
+    files: tuple[StoredFile, ...] = ()
+    counts: dict[str, Count]
+    recipients: tuple[str, ...]
+    tools: dict[str, str]
+    fingerprint: str | None = None
+    not_backed_up: tuple[str, ...] = ()
+    details: dict[str, Any] = {}
+
+
+def set_id_of(moment: datetime, slot_minutes: int = 0) -> str:
+    """Return the id of the backup set for `moment` (aware), floored to the slot so that hosts agree without talking."""
+    moment = moment.astimezone(UTC)
+    if slot_minutes:
+        midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+        slots = (moment - midnight) // timedelta(minutes=slot_minutes)
+        moment = midnight + slots * timedelta(minutes=slot_minutes)
+    return moment.strftime(_SET_ID)
+
+
+def time_of(set_id: str) -> datetime:
+    """Return the UTC time in a set id; raises UsageError for anything that is not one."""
+    if not re.fullmatch(r"\d{8}T\d{6}Z", set_id):
+        raise UsageError(f"{set_id!r} is not a set id; they look like 20261122T020000Z (`dbkeep backup list`)")
+    try:
+        return datetime.strptime(set_id, _SET_ID).replace(tzinfo=UTC)
+    except ValueError:
+        raise UsageError(f"{set_id!r} is not a set id: there is no such time") from None
+
+
+def write_part(folder: Path, part: Part) -> None:
+    """Write the manifest of a complete part; from here on the part exists."""
+    write_atomically(folder / FILE_NAME, part.model_dump_json(indent=2) + "\n", mode=0o600)
+
+
+def read_part(sets: Path, set_id: str, engine: str) -> Part:
+    """Return the manifest of one part; raises UsageError when there is no such part, DbkeepError when it is damaged."""
+    time_of(set_id)
+    path = sets / set_id / engine / FILE_NAME
+    try:
+        return Part.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UsageError(f"set {set_id} has no {engine} part on this host; see `dbkeep backup list`") from None
+    except (OSError, ValueError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise DbkeepError(f"{path}: the manifest is damaged: {reason}; take another set") from None
+
+
+def set_ids(sets: Path) -> list[str]:
+    """Return the ids of the sets in a repository, oldest first."""
+    return sorted(entry.name for entry in sets.glob("*T*Z") if entry.is_dir())
+
+
+def part_engines(sets: Path, set_id: str) -> list[str]:
+    """Return which engines have a complete part in a set."""
+    return sorted(path.parent.name for path in (sets / set_id).glob(f"*/{FILE_NAME}"))
+
+
+def read_sets(sets: Path) -> Iterator[dict[str, Part]]:
+    """Yield each set as its complete parts by engine, oldest first; sets without one are left out."""
+    for set_id in set_ids(sets):
+        parts = {engine: read_part(sets, set_id, engine) for engine in part_engines(sets, set_id)}
+        if parts:
+            yield parts
+
+
+def newest(sets: Path, engines: tuple[str, ...]) -> str:
+    """Return the newest set that has a part of every engine in `engines`; raises UsageError when there is none."""
+    for set_id in reversed(set_ids(sets)):
+        if set(engines) <= set(part_engines(sets, set_id)):
+            return set_id
+    raise UsageError(f"no set with {', '.join(engines)} is on this host; take one with `dbkeep backup run`")

@@ -1,0 +1,127 @@
+"""Runs pgBackRest as the cluster's operating system user and reads its answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dbkeep.errors import DbkeepError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class PgBackRest:
+    """One stanza; the repository's place and key are in `configuration`, never in arguments."""
+
+    stanza: str
+    configuration: Path
+    os_user: str
+
+    def run(self, command: str, *options: str) -> str:
+        """Run one pgBackRest command and return its standard output.
+
+        Raises UsageError when pgBackRest is not installed, DbkeepError with its own error line when it fails.
+        """
+        line = ["setpriv", "--pdeathsig", "TERM", "--", "pgbackrest", f"--config={self.configuration}"]
+        if command != "version":
+            line += ["--log-level-console=off", "--log-level-stderr=error"]
+        if command not in ("version", "repo-ls"):
+            line += [f"--stanza={self.stanza}"]
+        try:
+            done = subprocess.run(
+                [*line, command, *options],
+                cwd="/",
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                **self._identity(),
+            )
+        except FileNotFoundError:
+            raise UsageError("setpriv (util-linux) is not installed; run playbooks/site.yml") from None
+        if done.returncode == 127 or (done.returncode and "No such file" in done.stderr and "setpriv" in done.stderr):
+            raise UsageError("pgbackrest is not installed; run playbooks/site.yml")
+        if done.returncode:
+            raise DbkeepError(f"pgbackrest {command} of stanza {self.stanza} failed: {error_line(done.stderr)}")
+        return str(done.stdout)
+
+    def _identity(self) -> dict[str, Any]:
+        if os.geteuid() != 0:
+            return {}
+        try:
+            user = pwd.getpwnam(self.os_user)
+        except KeyError:
+            raise UsageError(f"user {self.os_user} does not exist: PostgreSQL is not installed on this host") from None
+        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": os.getgrouplist(self.os_user, user.pw_gid)}
+
+    def version(self) -> str:
+        """Return the version as pgBackRest says it, such as 2.45."""
+        return self.run("version").split()[-1]
+
+    def info(self) -> dict[str, Any]:
+        """Return what the repository holds of this stanza: `backup` and `archive` lists, `status`.
+
+        Raises DbkeepError when the stanza is missing or broken.
+        """
+        stanza = dict(json.loads(self.run("info", "--output=json"))[0])
+        status = stanza["status"]
+        # Code 2 is "no valid backups": right for a stanza that is new (pgBackRest, src/command/info/info.c).
+        if status["code"] not in (0, 2):
+            raise DbkeepError(f"pgbackrest stanza {self.stanza}: {status['message']}; run playbooks/site.yml")
+        return stanza
+
+    def backups(self) -> list[dict[str, Any]]:
+        """Return the backups in the repository, oldest first."""
+        return list(self.info()["backup"])
+
+    def newest_archived(self) -> str:
+        """Return the name of the newest WAL segment in the repository, or an empty string."""
+        return max((archive["max"] or "" for archive in self.info()["archive"]), default="")
+
+    def has_segment(self, segment: str) -> bool:
+        """Say whether a WAL segment is in the repository: `verify` does not miss one at the end of the archive."""
+        for archive in self.info()["archive"]:
+            folder = f"archive/{self.stanza}/{archive['id']}/{segment[:16]}"
+            if self.run("repo-ls", f"--filter=^{segment}-", folder).strip():
+                return True
+        return False
+
+    def verify(self) -> list[str]:
+        """Return what pgBackRest finds wrong in the repository; it exits 0 on a damaged one, so its text is read."""
+        try:
+            text = self.run("verify", "--output=text", "--verbose")
+        except DbkeepError as error:
+            return [str(error)]
+        return findings(text)
+
+
+def findings(text: str) -> list[str]:
+    """Return the problems in the text of `verify --output=text --verbose`; no status in it is itself a problem."""
+    wrong, subject = [], ""
+    for line in text.splitlines():
+        head = re.match(r"\s+(archiveId|backup): ([^,]+)", line)
+        subject = f"{head.group(1)} {head.group(2)}" if head else subject
+        counts = re.findall(r"(missing|checksum invalid|size invalid|other): ([1-9]\d*)", line)
+        wrong += [f"{subject}: {number} files {kind}" for kind, number in counts]
+    status = re.search(r"^status:\s*(.*)$", text, re.MULTILINE)
+    if status is None:
+        return ["pgbackrest verify gave no status"]
+    if status.group(1).strip() != "ok":
+        return wrong or [f"pgbackrest verify says {status.group(1).strip()}"]
+    return wrong
+
+
+def error_line(text: str) -> str:
+    """Return pgBackRest's own first error of its standard error, without time and process."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        found = re.search(r"ERROR: \[\d+\]: .*", line)
+        if found:
+            return found.group()
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,156 @@
+"""Loads a mongodump archive into a server, and puts a part of MongoDB back in place of the live data."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import PyMongoError
+
+from dbkeep.backup.archive_format import Collection, Namespace, Reader
+from dbkeep.backup.job import Progress
+from dbkeep.backup.manifest import Part
+from dbkeep.backup.safety_copy import set_aside
+from dbkeep.backup.service import Service
+from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.store import inflate, unseal
+from dbkeep.errors import DbkeepError
+from dbkeep.mongodb import bootstrap
+from dbkeep.mongodb.connect import Client, address, connect
+
+# mongorestore's own names; the server reads the accounts from them in _mergeAuthzCollections.
+TEMPORARY = {"system.users": "tempusers", "system.roles": "temproles"}
+
+
+def open_part(folder: Path, part: Part, identity: str, workspace: Path) -> BinaryIO:
+    """Check and decrypt the part's archive into `workspace` and open it. Raises DbkeepError when it is damaged."""
+    target = workspace / "dump.archive.zst"
+    unseal(folder, part.files[0], target, identity)
+    return inflate(target)
+
+
+def load(client: Client, stream: BinaryIO, database: str, name: str) -> dict[str, int]:
+    """Load an archive's collections of `database`, and its users and roles, into an empty server.
+
+    Indexes are built after the data; views are made last. Documents pass the validators as they are: they were live.
+    Returns the documents loaded per collection. Raises DbkeepError when the archive or the server refuses.
+    """
+    reader = Reader(stream, name)
+    own = [c for c in reader.collections if c.database == database]
+    for collection in own:
+        if collection.kind != "view":
+            client[database].command({"create": collection.name, **collection.options})
+    for temporary in TEMPORARY.values():
+        client.admin.drop_collection(temporary)
+    counts: dict[str, int] = {f"{database}.{c.name}": 0 for c in own if c.kind != "view"}
+    for namespace, documents in reader.batches():
+        target = _target(namespace, database)
+        if target is not None:
+            _insert(client, target, documents)
+            if namespace[0] == database:
+                counts[".".join(namespace)] += len(documents)
+    for collection in own:
+        _finish(client, collection)
+    _merge_accounts(client)
+    return counts
+
+
+def _target(namespace: Namespace, database: str) -> Namespace | None:
+    source, collection = namespace
+    if source == database:
+        return namespace
+    if source == "admin" and collection in TEMPORARY:
+        return ("admin", TEMPORARY[collection])
+    return None
+
+
+def _insert(client: Client, target: Namespace, documents: list[bytes]) -> None:
+    database, collection = target
+    reply = client[database].command(
+        {
+            "insert": collection,
+            "documents": [RawBSONDocument(document) for document in documents],
+            "ordered": False,
+            "bypassDocumentValidation": True,
+        }
+    )
+    errors = reply.get("writeErrors")
+    if errors:
+        raise DbkeepError(f"mongodb {database}.{collection}: {len(errors)} documents refused: {errors[0]['errmsg']}")
+
+
+def _finish(client: Client, collection: Collection) -> None:
+    database = client[collection.database]
+    if collection.kind == "view":
+        database.command({"create": collection.name, **collection.options})
+        return
+    indexes = [index for index in collection.indexes if index["name"] != "_id_"]
+    if indexes:
+        database.command({"createIndexes": collection.name, "indexes": indexes})
+
+
+def _merge_accounts(client: Client) -> None:
+    client.admin.command(
+        {
+            "_mergeAuthzCollections": 1,
+            "tempUsersCollection": f"admin.{TEMPORARY['system.users']}",
+            "tempRolesCollection": f"admin.{TEMPORARY['system.roles']}",
+            "db": "",
+            # Accounts of the new server that the archive does not have stay: the host administrator is one of them.
+            "drop": False,
+            "writeConcern": {"w": "majority"},
+        }
+    )
+    for temporary in TEMPORARY.values():
+        client.admin.drop_collection(temporary)
+
+
+def live_counts(host: BackupHost) -> dict[str, int]:
+    """Return the documents of every collection now. Raises UsageError when the server does not answer."""
+    engine = host.with_mongodb()[1]
+    with connect(engine) as client:
+        database = client[engine.database]
+        names = [c["name"] for c in database.list_collections() if c["type"] == "collection"]
+        return {
+            f"{database.name}.{name}": database[name].count_documents({})
+            for name in sorted(names)
+            if not name.startswith("system.")
+        }
+
+
+def replace(host: BackupHost, part: Part, identity: str, service: Service, progress: Progress) -> dict[str, Any]:
+    """Restore the part into a new data directory of the live server and return what is there now.
+
+    Raises DbkeepError when a step fails or the replica set has other members; the data is then as it was.
+    """
+    settings, engine = host.with_mongodb()
+    members = _members(host, part)
+    if len(members) > 1:
+        raise DbkeepError(
+            f"mongodb: the replica set has {len(members)} members, which would copy the old data back; "
+            "remove the others from the inventory and run playbooks/site.yml before the restore"
+        )
+    folder = host.sets / part.set_id / part.engine
+    with (
+        tempfile.TemporaryDirectory(dir=host.settings.drill_directory) as workspace,
+        open_part(folder, part, identity, Path(workspace)) as stream,
+        set_aside(settings.data_directory, service, settings.os_user) as safety,
+    ):
+        service.start()
+        progress("mongodb: loading the archive into a new data directory")
+        bootstrap.apply(engine, members, settings.keyfile)
+        with connect(engine) as client:
+            load(client, stream, engine.database, part.files[0].name)
+    return {"safety_copy": str(safety) if safety else None, "counts": live_counts(host)}
+
+
+def _members(host: BackupHost, part: Part) -> list[str]:
+    engine = host.with_mongodb()[1]
+    try:
+        with connect(engine) as client:
+            configuration = client.admin.command("replSetGetConfig")["config"]
+            return [str(member["host"]) for member in configuration["members"]]
+    except (DbkeepError, PyMongoError):
+        return [str(member) for member in part.details["members"]] or [address(engine)]

@@ -1,0 +1,149 @@
+"""One backup run on this host: prepare every engine, fence all at once, collect each part, prune."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from dbkeep.backup.job import Fence, Job, Progress
+from dbkeep.backup.lock import BusyError, hold
+from dbkeep.backup.manifest import (
+    FILE_NAME,
+    Part,
+    part_engines,
+    set_id_of,
+    set_ids,
+    time_of,
+    write_part,
+)
+from dbkeep.backup.recovery_point import set_fences
+from dbkeep.backup.retention import expired
+from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.store import read_recipients
+from dbkeep.errors import UsageError
+from dbkeep.evidence import now, read_all, record, write
+
+LOCK = ".lock"
+FAILED = "FAILED"
+
+
+class EngineBackup(Protocol):
+    """What dbkeep.backup.postgresql, .mongodb and .redis each offer."""
+
+    def prepare(self, job: Job) -> None: ...
+    def fence(self, job: Job) -> Fence: ...
+    def collect(self, job: Job, point: Fence) -> Part: ...
+
+
+def engine_backup(name: str) -> EngineBackup:
+    return cast(EngineBackup, import_module(f"dbkeep.backup.{name}"))
+
+
+def run(
+    host: BackupHost, set_id: str | None, engines: Sequence[str] | None = None, *, progress: Progress = lambda _: None
+) -> list[Part]:
+    """Back up `engines` (all of this host without any) as set `set_id` and return the parts.
+
+    Without `set_id` it is the present slot's, the same on every host; parts that the slot has already are returned as
+    they are. An engine that fails leaves no part behind; the parts that are complete stay.
+
+    Raises UsageError when a named set already has such a part, BusyError when another run holds the repository.
+    """
+    read_recipients(host.settings.recipients)
+    chosen = host.chosen(tuple(engines or ()))
+    slot = set_id is None
+    set_id = set_id or set_id_of(now(), host.settings.slot_minutes)
+    time_of(set_id)
+    host.sets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold(host.settings.repository / LOCK, f"backup of set {set_id}"):
+        remove_unfinished(host.sets)
+        there = set(part_engines(host.sets, set_id)) & set(chosen)
+        if there and not slot:
+            raise UsageError(f"set {set_id} already has {', '.join(sorted(there))}; take another set id")
+        wanted = [engine for engine in chosen if engine not in there]
+        for engine in sorted(there):
+            progress(f"{engine}: set {set_id} is already complete")
+        parts = _take(host, set_id, wanted, progress) if wanted else []
+        prune(host, progress)
+    (host.settings.repository / FAILED).unlink(missing_ok=True)
+    return parts
+
+
+def _take(host: BackupHost, set_id: str, engines: Sequence[str], progress: Progress) -> list[Part]:
+    started = now()
+    jobs = {engine: Job(host, set_id, engine, host.sets / set_id / engine, progress) for engine in engines}
+    backups = {engine: engine_backup(engine) for engine in engines}
+    parts: list[Part] = []
+    try:
+        for engine, job in jobs.items():
+            progress(f"{engine}: preparing")
+            job.folder.mkdir(mode=0o700, parents=True)
+            backups[engine].prepare(job)
+        progress(f"fence {set_id} in {', '.join(engines)}")
+        fences = set_fences({engine: _fence_of(backups[engine], job) for engine, job in jobs.items()})
+        for engine, job in jobs.items():
+            part = backups[engine].collect(job, fences[engine])
+            write_part(job.folder, part)
+            parts.append(part)
+            progress(f"{engine}: {part.stored_bytes} bytes stored in {part.seconds:.1f} s")
+    finally:
+        for job in jobs.values():
+            if not (job.folder / FILE_NAME).exists():
+                shutil.rmtree(job.folder, ignore_errors=True)
+    summary = {part.engine: {"stored_bytes": part.stored_bytes, "seconds": part.seconds} for part in parts}
+    write(
+        record("backup", started=started, passed=True, observed={"set_id": set_id, "parts": summary}),
+        host.settings.evidence,
+    )
+    return parts
+
+
+def _fence_of(backup: EngineBackup, job: Job):  # type: ignore[no-untyped-def]
+    return lambda: backup.fence(job)
+
+
+def remove_unfinished(sets: Path) -> None:
+    """Remove what a killed run left: part folders without a manifest. The caller holds the repository's lock."""
+    for set_id in set_ids(sets):
+        for folder in (sets / set_id).iterdir():
+            if folder.is_dir() and not (folder / FILE_NAME).exists():
+                shutil.rmtree(folder)
+        if not any((sets / set_id).iterdir()):
+            (sets / set_id).rmdir()
+
+
+def prune(host: BackupHost, progress: Progress) -> list[str]:
+    """Remove the sets that retention lets go and return their ids; a set in use by a drill or check stays.
+
+    pgBackRest keeps its backups by the same number of days (repo1-retention-full-type=time), never fewer.
+    """
+    drilled = {
+        evidence["observed"]["set_id"]
+        for evidence in read_all("drill", host.settings.evidence)
+        if evidence["result"] == "passed"
+    }
+    ids = expired(
+        set_ids(host.sets),
+        now(),
+        keep_days=host.settings.keep_days,
+        keep_minimum=host.settings.keep_minimum,
+        drilled=drilled,
+    )
+    removed = []
+    for set_id in ids:
+        try:
+            with hold(host.sets / set_id / LOCK, "retention"):
+                shutil.rmtree(host.sets / set_id)
+        except BusyError:
+            progress(f"set {set_id} is in use and stays until the next run")
+            continue
+        progress(f"set {set_id} removed: older than {host.settings.keep_days} days")
+        removed.append(set_id)
+    if removed and host.settings.postgresql:
+        from dbkeep.backup.postgresql import tool  # noqa: PLC0415 - hosts without PostgreSQL do not load its driver
+
+        tool(host.settings.postgresql).run("expire")
+    return removed
