@@ -1,0 +1,18 @@
+-- Accept or reject the request of `requester` that waits for the current user.
+-- no_data_found (P0002): there is none.
+
+CREATE OR REPLACE FUNCTION chat.answer_friendship(requester uuid, accept boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = ''
+AS $$
+BEGIN
+    UPDATE chat.relationships
+    SET status = CASE WHEN accept THEN 'accepted' ELSE 'rejected' END
+    WHERE chat.context_is_active()
+        AND user_id = requester AND related_user_id = chat.current_user_id()
+        AND type = 'friend' AND status = 'pending';
+    IF NOT FOUND THEN
+        RAISE no_data_found USING MESSAGE = 'no such request';
+    END IF;
+END
+$$;

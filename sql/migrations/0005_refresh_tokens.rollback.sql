@@ -1,0 +1,1 @@
+DROP TABLE chat.refresh_tokens;

@@ -1,0 +1,16 @@
+-- A user sees its own profile and those of active users who do not block it, and changes its own.
+
+ALTER TABLE chat.profiles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE POLICY floor ON chat.profiles AS RESTRICTIVE FOR ALL TO app_api
+    USING ((SELECT chat.context_is_active()))
+    WITH CHECK ((SELECT chat.context_is_active()));
+
+CREATE POLICY own_or_visible ON chat.profiles AS PERMISSIVE FOR SELECT TO app_api
+    USING (user_id = (SELECT chat.current_user_id()) OR chat.can_see(user_id));
+
+CREATE POLICY change_own ON chat.profiles AS PERMISSIVE FOR UPDATE TO app_api
+    USING (user_id = (SELECT chat.current_user_id()))
+    WITH CHECK (user_id = (SELECT chat.current_user_id()));
+
+CREATE POLICY auth_registers ON chat.profiles AS PERMISSIVE FOR INSERT TO app_auth WITH CHECK (true);

@@ -1,0 +1,26 @@
+-- A user sees what it asked for or blocked, and what others asked of it, but never who blocks it.
+-- Rows are written by request_friendship, answer_friendship and block_user only.
+
+ALTER TABLE chat.relationships ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE POLICY floor ON chat.relationships AS RESTRICTIVE FOR ALL TO app_api
+    USING ((SELECT chat.context_is_active()))
+    WITH CHECK ((SELECT chat.context_is_active()));
+
+CREATE POLICY own_and_requests ON chat.relationships AS PERMISSIVE FOR SELECT TO app_api
+    USING (
+        user_id = (SELECT chat.current_user_id())
+        OR (related_user_id = (SELECT chat.current_user_id()) AND type = 'friend')
+    );
+
+-- A rejected request stays, so that it cannot be repeated, until the one who rejected it deletes it.
+CREATE POLICY end_own ON chat.relationships AS PERMISSIVE FOR DELETE TO app_api
+    USING (
+        (user_id = (SELECT chat.current_user_id()) AND status <> 'rejected')
+        OR (related_user_id = (SELECT chat.current_user_id()) AND type = 'friend')
+    );
+
+CREATE POLICY definer_reads ON chat.relationships AS PERMISSIVE FOR SELECT TO chat_definer USING (true);
+CREATE POLICY definer_adds ON chat.relationships AS PERMISSIVE FOR INSERT TO chat_definer WITH CHECK (true);
+CREATE POLICY definer_changes ON chat.relationships AS PERMISSIVE FOR UPDATE TO chat_definer USING (true) WITH CHECK (true);
+CREATE POLICY definer_ends ON chat.relationships AS PERMISSIVE FOR DELETE TO chat_definer USING (true);

@@ -1,0 +1,57 @@
+"""The difference between declared and live PostgreSQL, as an ordered list of changes. Pure: nothing here does I/O.
+
+The order is what lets one pass converge, and what closes before it opens: roles exist before what they own, revokes
+come before anything new, functions that triggers and policies call before those, grants at the very end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dbkeep.plan import Change
+from dbkeep.postgresql import diff_grants, diff_objects, diff_roles
+from dbkeep.postgresql.declared import Declared
+from dbkeep.postgresql.inspect import Live, LivePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """The declared expressions as the server prints them, so that they compare with live ones.
+
+    `functions` maps a name to its argument types and definition. What the server cannot resolve yet (it needs a
+    pending migration) is missing here and counts as changed.
+    """
+
+    policies: Mapping[tuple[str, str], LivePolicy] = field(default_factory=dict)
+    functions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    views: Mapping[str, str] = field(default_factory=dict)
+
+
+def diff(declared: Declared, live: Live, normal: Normal, secrets: Mapping[str, str]) -> list[Change]:
+    """Return the changes that make `live` as `declared`, in the order to run them.
+
+    `secrets` maps a role that logs on to its password. A role without an entry keeps the password it has.
+    """
+    objects = diff_objects.Objects(declared, live, normal.functions, normal.views)
+    revokes, grants = diff_grants.grants(declared, live, objects.recreated())
+    return [
+        *diff_roles.roles(declared, live),
+        *diff_roles.passwords(declared, live, secrets),
+        *diff_roles.settings(declared, live),
+        *diff_roles.memberships(declared, live),
+        *diff_objects.database(declared, live),
+        *diff_objects.schemas(declared, live),
+        *diff_grants.default_privileges(declared, live),
+        *revokes,
+        *objects.functions(trigger=True),
+        *objects.migrations(),
+        *objects.tables(),
+        *objects.functions(trigger=False),
+        *objects.row_security(),
+        *objects.policies(normal.policies),
+        *objects.views(),
+        *grants,
+        *objects.undeclared(),
+        *diff_roles.undeclared(declared, live),
+    ]

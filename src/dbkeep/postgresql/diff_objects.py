@@ -1,0 +1,249 @@
+"""Differences of the database, its schemas, migrations, tables, functions, views and policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from psycopg import sql
+
+from dbkeep.plan import Change, Risk
+from dbkeep.postgresql import statements
+from dbkeep.postgresql.change import MAINTENANCE, MANAGED, change
+from dbkeep.postgresql.declared import MIGRATION_SCHEMA, Declared, Migration, Policy, Routine, View
+from dbkeep.postgresql.inspect import Live, LiveFunction, LivePolicy
+from dbkeep.postgresql.statements import RunMigration
+
+# pg_class.relkind and pg_proc.prokind as DDL spells them.
+RELATION_KINDS: Mapping[str, str] = {
+    "r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE", "S": "SEQUENCE",
+}  # fmt: skip
+FUNCTION_KINDS: Mapping[str, str] = {"f": "FUNCTION", "w": "FUNCTION", "p": "PROCEDURE", "a": "AGGREGATE"}
+
+
+def database(declared: Declared, live: Live) -> Iterator[Change]:
+    name, owner = declared.scope.database, declared.scope.owner
+    if live.database_owner is None:
+        yield change(
+            "database", name, "create", *statements.create_database(name, owner),
+            after={"owner": owner}, database=MAINTENANCE, transaction=False,
+        )  # fmt: skip
+    elif live.database_owner != owner:
+        yield change(
+            "database", name, "change owner", statements.set_owner("DATABASE", sql.Identifier(name), owner),
+            before={"owner": live.database_owner}, after={"owner": owner}, database=MAINTENANCE,
+        )  # fmt: skip
+
+
+def schemas(declared: Declared, live: Live) -> Iterator[Change]:
+    owner = declared.scope.owner
+    for name in declared.scope.managed_schemas:
+        have = live.schemas.get(name)
+        if have is None:
+            yield change(
+                "schema",
+                name,
+                "create",
+                statements.create_schema(name, owner),
+                after={"owner": owner},
+                database=MANAGED,
+            )
+        elif have != owner:
+            yield change(
+                "schema", name, "change owner", statements.set_owner("SCHEMA", sql.Identifier(name), owner),
+                before={"owner": have}, after={"owner": owner}, database=MANAGED,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What is in the schemas. `normal_functions` and `normal_views` are the declared ones as the server prints them."""
+
+    declared: Declared
+    live: Live
+    normal_functions: Mapping[str, tuple[str, str]]
+    normal_views: Mapping[str, str]
+
+    def recreated(self) -> frozenset[str]:
+        """Names of the functions and views that a change creates, with their grants."""
+        live_functions = {function.name for function in self.live.functions}
+        created = {function.name for function in self.declared.functions} - live_functions
+        return frozenset(created | {view.name for view in self.declared.views if not self._same_view(view.name)})
+
+    def functions(self, *, trigger: bool) -> Iterator[Change]:
+        """Declared functions: trigger functions alone, or all others."""
+        for function in self.declared.functions:
+            if function.trigger is trigger:
+                yield from self._function(function)
+
+    def _function(self, function: Routine) -> Iterator[Change]:
+        scope = self.declared.scope
+        owner = scope.definer if function.security_definer else scope.owner
+        arguments, definition = self.normal_functions.get(function.name, (None, None))
+        named = [have for have in self.live.functions if have.name == function.name]
+        if not named:
+            executors = [name for name, role in self.declared.roles.items() if function.name in role.grants.functions]
+            create = statements.create_function(function, owner, executors)
+            yield change(
+                "function",
+                function.name,
+                "create",
+                *create,
+                after=function.sql,
+                database=MANAGED,
+                where=_where(function),
+            )
+            return
+        have = next((one for one in named if one.arguments == arguments), named[0])
+        if have.definition != definition:
+            yield change(
+                "function", function.name, "replace", statements.written(function.sql),
+                before=have.definition, after=definition or function.sql, database=MANAGED, where=_where(function),
+            )  # fmt: skip
+        if have.owner != owner:
+            target = statements.signature(have.name, have.arguments)
+            yield change(
+                "function", have.signature, "change owner", statements.set_owner("FUNCTION", target, owner),
+                before={"owner": have.owner}, after={"owner": owner}, database=MANAGED,
+            )  # fmt: skip
+
+    def migrations(self) -> Iterator[Change]:
+        """Pending migrations; refused ones where history and files contradict each other."""
+        applied = dict(self.live.migrations)
+        for migration in self.declared.migrations:
+            digest = applied.pop(migration.id, None)
+            if digest is None:
+                yield self._migration(migration, "run")
+            elif digest != migration.digest:
+                yield self._migration(
+                    migration, "edited", before=digest,
+                    refused=f"{migration.path} was edited after it was applied: restore it and add a new migration",
+                )  # fmt: skip
+        for name, digest in applied.items():
+            yield Change(
+                engine="postgresql", kind="migration", target=name, summary="not declared", statement="",
+                before=digest, operation=None,
+                refused="it was applied and its file is missing: use the checkout that holds it",
+            )  # fmt: skip
+
+    def _migration(
+        self, migration: Migration, summary: str, before: str | None = None, refused: str | None = None
+    ) -> Change:
+        return Change(
+            engine="postgresql", kind="migration", target=migration.id, summary=summary, statement=migration.sql,
+            operation=RunMigration(migration, self.declared.migrations, self.declared.scope.owner),
+            before=before, after=migration.digest, refused=refused,
+        )  # fmt: skip
+
+    def tables(self) -> Iterator[Change]:
+        """Declared tables that are gone, and owners of relations."""
+        pending = any(migration.id not in self.live.migrations for migration in self.declared.migrations)
+        for name in self.declared.tables:
+            if name not in self.live.relations and not pending:
+                yield change(
+                    "table", name, "missing", database=MANAGED,
+                    refused="every migration is applied and it is not there: restore it from a backup",
+                )  # fmt: skip
+        views = {view.name for view in self.declared.views if self._same_view(view.name)}
+        for name, relation in sorted(self.live.relations.items()):
+            if name not in self.declared.tables and name not in views:
+                continue
+            owner = self.declared.scope.definer if name in views else self.declared.scope.owner
+            if relation.owner != owner:
+                kind = RELATION_KINDS[relation.kind]
+                alter = statements.set_owner(kind, statements.qualified(name), owner)
+                yield change(
+                    kind.lower(), name, "change owner", alter,
+                    before={"owner": relation.owner}, after={"owner": owner}, database=MANAGED,
+                )  # fmt: skip
+
+    def row_security(self) -> Iterator[Change]:
+        """Every table of a protected schema, declared or not, has row security enabled and forced."""
+        found = {
+            name for name, relation in self.live.relations.items()
+            if relation.kind in "rp" and name.split(".")[0] in self.declared.scope.protected_schemas
+        }  # fmt: skip
+        for table in sorted(found.union(self.declared.tables)):
+            have = self.live.relations.get(table)
+            if have is None or not (have.row_security and have.forced):
+                yield change(
+                    "row security", table, "enable and force", statements.row_security(table),
+                    before={"enabled": have.row_security, "forced": have.forced} if have else None,
+                    after={"enabled": True, "forced": True}, risk=Risk.LOCKING, database=MANAGED,
+                )  # fmt: skip
+
+    def policies(self, normal: Mapping[tuple[str, str], LivePolicy]) -> Iterator[Change]:
+        """Policies that are missing, differ as the server prints them, or are not declared."""
+        declared = {(policy.table, policy.name): policy for policy in self.declared.policies}
+        for key, policy in declared.items():
+            have, wanted = self.live.policies.get(key), normal.get(key)
+            if have is not None and have == wanted:
+                continue
+            table, name = key
+            create = statements.create_policy(policy, statements.qualified(table))
+            run = [create] if have is None else [statements.drop_policy(table, name), create]
+            yield change(
+                "policy", f"{table}: {name}", "create" if have is None else "replace", *run,
+                before=_shown(have), after=_shown(wanted) or {"clauses": policy.clauses},
+                risk=Risk.LOCKING, database=MANAGED, where=_where(policy),
+            )  # fmt: skip
+        for table, name in sorted(self.live.policies.keys() - declared.keys()):
+            yield change(
+                "policy", f"{table}: {name}", "drop: not declared", statements.drop_policy(table, name),
+                before=_shown(self.live.policies[table, name]), risk=Risk.LOCKING, database=MANAGED,
+            )  # fmt: skip
+
+    def views(self) -> Iterator[Change]:
+        for view in self.declared.views:
+            if self._same_view(view.name):
+                continue
+            have = self.live.relations.get(view.name)
+            readers = [
+                name
+                for name, role in self.declared.roles.items()
+                if "SELECT" in role.grants.relations.get(view.name, {})
+            ]
+            create = statements.create_view(view, self.declared.scope.definer, readers, replace=have is not None)
+            yield change(
+                "view", view.name, "replace" if have else "create", *create, database=MANAGED, where=_where(view),
+                before=have.definition if have else None, after=self.normal_views.get(view.name, view.query),
+            )  # fmt: skip
+
+    def _same_view(self, name: str) -> bool:
+        have = self.live.relations.get(name)
+        return have is not None and not have.options and have.definition == self.normal_views.get(name)
+
+    def undeclared(self) -> Iterator[Change]:
+        """Functions and relations in the managed schemas that nothing declares."""
+        declared = {*self.declared.tables, *(view.name for view in self.declared.views)}
+        for name, relation in sorted(self.live.relations.items()):
+            if name in declared or relation.kind == "S" or name.split(".")[0] == MIGRATION_SCHEMA:
+                continue
+            kind = RELATION_KINDS[relation.kind]
+            yield change(
+                kind.lower(), name, "drop: not declared", statements.drop(kind, statements.qualified(name)),
+                before={"owner": relation.owner}, risk=Risk.DESTRUCTIVE, database=MANAGED,
+            )  # fmt: skip
+        for function in self.live.functions:
+            if function.managed and not self._is_declared(function):
+                target = statements.signature(function.name, function.arguments)
+                yield change(
+                    "function", function.signature, "drop: not declared",
+                    statements.drop(FUNCTION_KINDS[function.kind], target),
+                    before=function.definition, risk=Risk.DESTRUCTIVE, database=MANAGED,
+                )  # fmt: skip
+
+    def _is_declared(self, function: LiveFunction) -> bool:
+        if function.name not in {declared.name for declared in self.declared.functions}:
+            return False
+        # What the server could not resolve has no known signature: only a name that is declared can be kept then.
+        arguments, _ = self.normal_functions.get(function.name, (function.arguments, ""))
+        return arguments == function.arguments
+
+
+def _where(source: Policy | Routine | View) -> str:
+    return f"{source.path}:{source.line}"
+
+
+def _shown(policy: LivePolicy | None) -> dict[str, object] | None:
+    return asdict(policy) if policy else None
