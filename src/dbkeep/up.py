@@ -97,8 +97,8 @@ def host_variables(lab: Lab) -> dict[str, dict[str, Any]]:
 def variables(lab: Lab) -> dict[str, Any]:
     """Return the settings in which a lab differs from production: its MongoDB repository and who may reach the API."""
     return {
-        "mongodb_repository": f"deb [signed-by=/usr/share/keyrings/mongodb-server.gpg] file:{APT_REPOSITORY} ./",
-        "mongodb_repository_key": str(CACHE / "apt" / "key.gpg"),
+        "mongodb_repository": f"file:{APT_REPOSITORY} ./",
+        "mongodb_repository_key": f"file://{APT_REPOSITORY}/mongodb-server.asc",
         "chat_api_clients": [f"{lab.gateway}/32"],
     }
 
