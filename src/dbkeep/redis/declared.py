@@ -138,8 +138,9 @@ def read(root: Path) -> Declared:
         libraries=tuple(_read_library(path) for path in sorted((folder / "functions").glob("*.lua"))),
     )
     _check_instances(declared, folder / "instances.yml")
+    _check_users(declared, folder / "acl.yml")
     _check_keyspaces(declared, folder / "keyspaces.yml")
-    _check_acl(declared, folder / "acl.yml")
+    _check_grants(declared, folder / "acl.yml")
     return declared
 
 
@@ -200,7 +201,7 @@ def _check_keyspaces(declared: Declared, path: Path) -> None:
             raise _fail(path, f"acl.yml declares no user {channel.owner}", "channels", index, "owner")
 
 
-def _check_acl(declared: Declared, path: Path) -> None:
+def _check_users(declared: Declared, path: Path) -> None:
     if ADMIN not in declared.acl.users:
         raise _fail(path, f"the user {ADMIN} is missing: the agent works as {ADMIN}", "users")
     if "default" in declared.acl.users:
@@ -208,18 +209,23 @@ def _check_acl(declared: Declared, path: Path) -> None:
     for name, user in declared.acl.users.items():
         seen: set[str] = set()
         for index, grant in enumerate(user.grants):
-            here = ("users", name, "grants", index)
+            here = ("users", name, "grants", index, "instances")
             for instance in grant.instances:
                 if instance not in declared.instances.instances:
-                    raise _fail(path, f"instances.yml declares no instance {instance}", *here, "instances")
+                    raise _fail(path, f"instances.yml declares no instance {instance}", *here)
                 if instance in seen:
-                    raise _fail(path, f"the instance {instance} stands in two grants", *here, "instances")
+                    raise _fail(path, f"the instance {instance} stands in two grants", *here)
                 seen.add(instance)
-            if name != ADMIN:
-                _check_grant(declared, grant, path, here)
     for instance in declared.instances.instances:
         if declared.grant(ADMIN, instance) is None:
             raise _fail(path, f"has no grant on the instance {instance}", "users", ADMIN, "grants")
+
+
+def _check_grants(declared: Declared, path: Path) -> None:
+    for name, user in declared.acl.users.items():
+        for index, grant in enumerate(user.grants):
+            if name != ADMIN:
+                _check_grant(declared, grant, path, ("users", name, "grants", index))
 
 
 def _check_grant(declared: Declared, grant: Grant, path: Path, here: tuple[str | int, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import re
 import secrets
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.statements import configuration_file
@@ -49,7 +52,7 @@ def start(
 
     `instances` maps a name to extra redis.conf directives (default: one instance `state` with none). Each starts with
     the user `default` off and `admin` with a random password in a file. `data` maps a name to what it starts from: a
-    dump file or a folder with what a Redis `dir` holds (dump.rdb, appendonlydir). As root the servers run as `redis`,
+    dump file, or a folder with a dump.rdb or an appendonlydir, which is copied. As root the servers run as `redis`,
     or as `nobody` where that user does not exist. They end with the process that started them, however that ends.
 
     Raises UsageError when redis-server is missing or the folder's path is too long for a socket, and DbkeepError with
@@ -94,8 +97,10 @@ def _bring_in(folder: Path, data: Path | None) -> dict[str, str]:
     """Put existing data into the instance's folder and return the directives that make the server load it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if data is not None and data.is_dir():
-        shutil.copytree(data, folder, dirs_exist_ok=True)
-    elif data is not None:
+        if (data / "appendonlydir").is_dir():
+            shutil.copytree(data / "appendonlydir", folder / "appendonlydir", dirs_exist_ok=True)
+        data = data / "dump.rdb"
+    if data is not None and data.is_file():
         shutil.copyfile(data, folder / "dump.rdb")
     return {"appendonly": "yes"} if (folder / "appendonlydir").is_dir() else {}
 
@@ -128,10 +133,23 @@ def _write_files(folder: Path, directives: Mapping[str, str], password: str) -> 
     (folder / "admin-password").write_text(password + "\n", encoding="utf-8")
 
 
-def _command(folder: Path) -> list[str]:
+def installed_version() -> tuple[int, ...]:
+    """Return the version of the redis-server that `start` runs, such as (7, 0, 15). Raises UsageError without one."""
+    output = subprocess.run([_binary(), "--version"], check=True, capture_output=True, text=True).stdout
+    numbers = re.search(r"v=([\d.]+)", output)
+    if numbers is None:
+        raise UsageError(f"redis-server --version says no version: {output.strip()}")
+    return tuple(map(int, numbers[1].split(".")))
+
+
+def _binary() -> str:
     binary = shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
     if binary is None:
         raise UsageError("redis-server is not installed; run: apt-get install redis-server")
+    return binary
+
+
+def _command(folder: Path) -> list[str]:
     command = ["setpriv", "--pdeathsig", "TERM"]
     if os.geteuid() == 0:
         account = _unprivileged_account()
@@ -139,7 +157,7 @@ def _command(folder: Path) -> list[str]:
             if path.name != "admin-password":
                 os.chown(path, account.pw_uid, account.pw_gid)
         command += ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups"]
-    return [*command, "--", binary, "-"]
+    return [*command, "--", _binary(), "-"]
 
 
 def _unprivileged_account() -> pwd.struct_passwd:
@@ -151,7 +169,7 @@ def _unprivileged_account() -> pwd.struct_passwd:
 
 def _wait_until_ready(server: subprocess.Popen[bytes], socket: Path, password: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    client = redis.Redis(unix_socket_path=str(socket), username="admin", password=password)
+    client = redis.Redis(unix_socket_path=str(socket), username="admin", password=password, retry=Retry(NoBackoff(), 0))
     try:
         while True:
             try:
