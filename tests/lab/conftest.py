@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from dbkeep.environment import Environment, Host, checkout, read_environment
+from dbkeep.up import describe
 
 NAME = "test"
 
@@ -116,6 +117,10 @@ class UpLab:
         done = dbkeep("lab", "exec", f"{self.name}-1", command)
         assert done.status == 0, f"{command}: {done.out}{done.err}"
         return done.out
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return rows, documents and keys as the live engines count them now."""
+        return {name: facts["counts"] for name, facts in describe(self.environment).items()}
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,50 @@
+"""Backups on a real host: a set is listed and verified, the drill's copy equals the source, a restore brings data back."""
+
+from __future__ import annotations
+
+from .conftest import UpLab, dbkeep
+
+
+def test_the_timer_runs_the_backup_and_a_set_verifies(lab: UpLab) -> None:
+    timers = lab.run("systemctl list-timers --all --no-legend")
+    assert "dbkeep-backup.timer" in timers
+    lab.run("sudo systemctl start dbkeep-backup.service")
+    assert lab.run("systemctl show -P Result dbkeep-backup.service").strip() == "success"
+    listed = dbkeep("backup", "list", "-e", lab.name, "--json")
+    assert listed.status == 0, listed.err
+    newest = listed.json["sets"][-1]
+    assert sorted(newest["engines"]) == ["mongodb", "postgresql", "redis"]
+    verified = dbkeep("backup", "verify", "-e", lab.name, "--set", newest["set_id"])
+    assert verified.status == 0, verified.out + verified.err
+
+
+def test_the_drilled_copy_holds_the_counts_of_the_source_and_rls_holds_on_it(lab: UpLab) -> None:
+    assert dbkeep("backup", "run", "-e", lab.name).status == 0
+    source = lab.counts()
+    done = dbkeep("drill", "-e", lab.name, "--json")
+    assert done.status == 0, done.out + done.err
+    seen = {a["what"]: a for part in done.json["engines"].values() for a in part["assertions"]}
+    assert all(a["holds"] for a in seen.values())
+    rows = {what.removeprefix("rows of "): a["observed"] for what, a in seen.items() if what.startswith("rows of ")}
+    documents = {
+        w.removeprefix("documents of "): a["observed"] for w, a in seen.items() if w.startswith("documents of ")
+    }
+    assert rows == source["postgresql"]
+    assert documents == source["mongodb"]
+    assert any("row" in what and "no user" in what for what in seen), sorted(seen)
+
+
+def test_a_restore_brings_back_what_was_lost(lab: UpLab) -> None:
+    run = dbkeep("backup", "run", "-e", lab.name, "--json")
+    assert run.status == 0, run.err
+    before = lab.counts()
+    assert before["postgresql"]["chat.settings"] >= 0
+    lab.run("sudo -u postgres psql -qd chat -c 'DELETE FROM chat.users'")
+    assert lab.counts()["postgresql"]["chat.users"] == 0
+    restored = dbkeep("restore", "-e", lab.name, "--set", run.json["set_id"], "--yes")
+    assert restored.status == 0, restored.out + restored.err
+    after = lab.counts()
+    assert after["postgresql"] == before["postgresql"]
+    assert after["mongodb"] == before["mongodb"]
+    assert dbkeep("check", "-e", lab.name).status == 0
+    assert dbkeep("backup", "run", "-e", lab.name).status == 0
