@@ -1,4 +1,4 @@
-"""Backups on a real host: a set is listed and verified, the drill's copy equals the source, a restore brings data back."""
+"""Backups on a real host: listed and verified; the drill's copy equals the source; a restore brings data back."""
 
 from __future__ import annotations
 
