@@ -5,36 +5,19 @@ A JSON request comes on standard input, the JSON answer goes to standard output,
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 import click
 
+from dbkeep.commands.agent_backup import agent_backup_group
+from dbkeep.commands.exchange import answer, read_request
 from dbkeep.engines import NAMES, engine, engine_settings, required_settings
-from dbkeep.errors import UsageError
 from dbkeep.plan import Change, hold_back
 
 
 @click.group(name="agent", hidden=True)
 def agent_group() -> None:
     """Work on this database host (called by the controller and by timers)."""
-
-
-def read_request() -> dict[str, Any]:
-    """Return the JSON object on standard input; raises UsageError when there is none."""
-    try:
-        request = json.load(sys.stdin)
-    except ValueError:
-        request = None
-    if not isinstance(request, dict):
-        raise UsageError("the agent expects one JSON object on standard input")
-    return request
-
-
-def answer(result: dict[str, Any]) -> None:
-    json.dump(result, sys.stdout)
-    sys.stdout.write("\n")
 
 
 @agent_group.command("plan")
@@ -81,3 +64,6 @@ def describe_command() -> None:
             face = engine(name)
             result[name] = {"version": face.version(settings), "counts": face.counts(settings)}
     answer(result)
+
+
+agent_group.add_command(agent_backup_group)

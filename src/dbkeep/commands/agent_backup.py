@@ -1,0 +1,103 @@
+"""`dbkeep agent backup`: backups of this host, called by its timer and by the controller."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import click
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+
+from dbkeep.backup.drill import drill
+from dbkeep.backup.manifest import read_sets
+from dbkeep.backup.restore import NEWEST, plan, restore
+from dbkeep.backup.run import run
+from dbkeep.backup.settings import read_host
+from dbkeep.backup.verify import verify
+from dbkeep.commands.exchange import answer, read_request
+from dbkeep.errors import UsageError
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunRequest(Request):
+    """Without `set_id` it is the timer's run for the present slot."""
+
+    set_id: str | None = None
+    engines: list[str] = []
+
+
+class SetRequest(Request):
+    set_id: str = NEWEST
+    engines: list[str] = []
+
+
+class IdentityRequest(SetRequest):
+    """The identity is used in memory and goes nowhere else."""
+
+    identity: SecretStr
+
+
+R = TypeVar("R", bound=Request)
+
+
+def request(model: type[R]) -> R:
+    """Return the request on standard input as `model`; raises UsageError naming the key that is wrong, no value."""
+    try:
+        return model.model_validate(read_request())
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise UsageError(f"the request's {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def progress(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.group("backup")
+def agent_backup_group() -> None:
+    """Back up, check, restore and drill the engines of this host."""
+
+
+@agent_backup_group.command("run")
+def run_command() -> None:
+    """Take a backup set of this host's engines and answer with its parts."""
+    asked = request(RunRequest)
+    parts = run(read_host(), asked.set_id, asked.engines, progress=progress)
+    answer({"parts": [part.model_dump(mode="json") for part in parts]})
+
+
+@agent_backup_group.command("list")
+def list_command() -> None:
+    """Answer with the manifests of every set on this host, oldest first."""
+    sets = read_sets(read_host().sets)
+    answer({"parts": [part.model_dump(mode="json") for parts in sets for part in parts.values()]})
+
+
+@agent_backup_group.command("verify")
+def verify_command() -> None:
+    """Compare a set's stored bytes with its manifests and answer with the problems."""
+    asked = request(SetRequest)
+    answer(verify(read_host(), asked.set_id, asked.engines))
+
+
+@agent_backup_group.command("plan")
+def plan_command() -> None:
+    """Answer with what a restore would replace and lose; changes nothing."""
+    asked = request(SetRequest)
+    answer(plan(read_host(), asked.set_id, asked.engines))
+
+
+@agent_backup_group.command("restore")
+def restore_command() -> None:
+    """Put a set in place of the live data and answer with the evidence."""
+    asked = request(IdentityRequest)
+    answer(restore(read_host(), asked.set_id, asked.engines, asked.identity.get_secret_value(), progress=progress))
+
+
+@agent_backup_group.command("drill")
+def drill_command() -> None:
+    """Restore a set into throw-away engines on this host and answer with the evidence, also when it failed."""
+    asked = request(IdentityRequest)
+    answer(drill(read_host(), asked.set_id, asked.engines, asked.identity.get_secret_value(), progress=progress))

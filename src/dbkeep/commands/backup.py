@@ -1,0 +1,199 @@
+"""`dbkeep backup`, `restore` and `drill`: the backup sets of an environment, from the controller."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from dbkeep.backup.controller import (
+    DrillFailedError,
+    list_sets,
+    newest_set,
+    reason,
+    restore_plan,
+    run_backup,
+    run_drill,
+    run_restore,
+    verify_set,
+)
+from dbkeep.engines import NAMES
+from dbkeep.environment import read_environment
+from dbkeep.errors import UsageError
+
+console = Console(highlight=False, soft_wrap=True)
+environment_option = click.option(
+    "-e", "--environment", "environment_name", default="lab", show_default=True, metavar="ENV"
+)
+engines_option = click.option(
+    "--engine", "engines", multiple=True, type=click.Choice(NAMES), help="Only this engine; may be given again."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+identity_option = click.option(
+    "--identity-file",
+    type=click.Path(path_type=Path),
+    help="The age identity that opens the set, - for standard input; the vault's without it.",
+)
+
+
+def show(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def read_identity_file(path: Path | None) -> str | None:
+    """Return the text of the file, of standard input for `-`, None without a path; raises UsageError."""
+    if path is None:
+        return None
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: the identity cannot be read: {error}") from None
+
+
+@click.group("backup")
+def backup_group() -> None:
+    """Take, list and verify backup sets."""
+
+
+@backup_group.command("run")
+@environment_option
+@engines_option
+@json_option
+def run_command(environment_name: str, engines: tuple[str, ...], as_json: bool) -> None:
+    """Take one backup set of all engines now."""
+    found = run_backup(read_environment(environment_name), engines, on_progress=show)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    size = decimal(found["stored_bytes"])
+    console.print(f"set {found['set_id']}: {', '.join(found['engines'])}, {size} in {found['seconds']:.1f} s")
+    console.print(
+        f"recovery point {found['recovery_point']}, {found['skew_seconds'] * 1000:.0f} ms between the engines"
+    )
+    if found["not_backed_up"]:
+        console.print(f"not backed up, as declared: redis {', '.join(found['not_backed_up'])}")
+
+
+@backup_group.command("list")
+@environment_option
+@json_option
+def list_command(environment_name: str, as_json: bool) -> None:
+    """List the backup sets and what they hold, oldest first."""
+    sets = list_sets(read_environment(environment_name))
+    if as_json:
+        click.echo(json.dumps({"sets": sets}, indent=2))
+        return
+    table = Table("set", "engines", "recovery point", "skew", "stored", "complete", box=None)
+    for found in sets:
+        skew = f"{found['skew_seconds'] * 1000:.0f} ms"
+        names, size = ", ".join(found["engines"]), decimal(found["stored_bytes"])
+        point = found["recovery_point"][:19]
+        table.add_row(found["set_id"], names, point, skew, size, "yes" if found["complete"] else "no")
+    console.print(table if sets else "no backup set yet; take one with `dbkeep backup run`")
+
+
+@backup_group.command("verify")
+@environment_option
+@engines_option
+@json_option
+@click.argument("set_id", required=False)
+def verify_command(environment_name: str, engines: tuple[str, ...], as_json: bool, set_id: str | None) -> None:
+    """Compare a set's stored bytes (the newest set's without an id) with its manifests. Exit 1: something differs."""
+    environment = read_environment(environment_name)
+    found = verify_set(environment, set_id or newest_set(environment, engines), engines)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        for engine, problems in found["problems"].items():
+            console.print(f"{engine}: {'; '.join(problems) or 'every stored byte is as it was written'}")
+    raise SystemExit(0 if found["ok"] else 1)
+
+
+@click.command("restore")
+@environment_option
+@engines_option
+@json_option
+@identity_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("set_id", required=False)
+def restore_command(
+    *,
+    environment_name: str,
+    engines: tuple[str, ...],
+    as_json: bool,
+    identity_file: Path | None,
+    yes: bool,
+    set_id: str | None,
+) -> None:
+    """Put a set (the newest without an id) in place of the live data, after showing what is replaced and lost."""
+    identity = read_identity_file(identity_file)
+    environment = read_environment(environment_name)
+    set_id = set_id or newest_set(environment, engines)
+    for row in restore_plan(environment, set_id, engines):
+        show_plan(row)
+    if not yes:
+        click.confirm("Replace the live data?", abort=True, err=True)
+    done = run_restore(environment, set_id, engines, identity=identity, on_progress=show)
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+        return
+    for engine, result in done["observed"]["engines"].items():
+        console.print(f"{engine}: restored to {result['recovery_point']}; what was there: {result['safety_copy']}")
+    console.print("passwords and permissions are those of the set now: run `dbkeep apply`")
+
+
+def show_plan(row: dict[str, Any]) -> None:
+    """Print what the restore of one engine replaces and what is lost, on standard error."""
+    show(f"{row['engine']} on {row['host']}: stops {row['service']}, replaces {row['replaces']} (kept beside it)")
+    show(f"  goes back to {row['recovery_point']}: what was written in the {row['lost_seconds']} s since is lost")
+    if row["live"] is None:
+        show("  it does not answer now, so what is there cannot be counted")
+        return
+    for name in sorted(row["live"].keys() | row["in_set"].keys()):
+        live, stored = row["live"].get(name, 0), row["in_set"].get(name, "0")
+        if str(live) != stored:
+            show(f"  {name}: {live} now, {stored} in the set")
+
+
+@click.command("drill")
+@environment_option
+@engines_option
+@json_option
+@identity_option
+@click.argument("set_id", required=False)
+def drill_command(
+    environment_name: str, engines: tuple[str, ...], as_json: bool, identity_file: Path | None, set_id: str | None
+) -> None:
+    """Restore a set (the newest without an id) into throw-away engines on its hosts and compare. Exit 1: it failed."""
+    identity = read_identity_file(identity_file)
+    try:
+        evidence = run_drill(read_environment(environment_name), set_id, engines, identity=identity, on_progress=show)
+    except DrillFailedError as error:
+        if as_json:
+            click.echo(json.dumps(error.evidence, indent=2))
+        else:
+            show_drill(error.evidence)
+        raise
+    if as_json:
+        click.echo(json.dumps(evidence, indent=2))
+    else:
+        show_drill(evidence)
+
+
+def show_drill(evidence: dict[str, Any]) -> None:
+    """Print a drill's result: a line an engine, then the measured RPO and RTO."""
+    observed = evidence["observed"]
+    for engine, result in observed["engines"].items():
+        number = len(result["assertions"])
+        verdict = f"{number} assertions hold" if result["passed"] else f"FAILED: {reason(result)}"
+        console.print(f"{engine} {result['source_version']} on {result['host']}: {verdict}")
+    console.print(
+        f"set {observed['set_id']}: drill {evidence['result']}, restored after {observed['rto_seconds']:.1f} s, "
+        f"{observed['rpo_seconds']:.0f} s after its recovery point"
+    )
