@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from dbkeep.checks import facts
 from dbkeep.commands.agent_backup import agent_backup_group
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.engines import NAMES, engine, engine_settings, required_settings
@@ -52,6 +53,13 @@ def apply_command(name: str) -> None:
 
 def _report(change: Change) -> None:
     click.echo(f"{change.kind} {change.target}: {change.summary}", err=True)
+
+
+@agent_group.command("facts")
+@click.argument("name", type=click.Choice(facts.NAMES))
+def facts_command(name: str) -> None:
+    """Answer with what one observer of the controls sees on this host."""
+    answer(facts.gather(name, read_request()))
 
 
 @agent_group.command("describe")

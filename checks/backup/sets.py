@@ -1,0 +1,126 @@
+"""Is there a backup to restore from, that nobody but the key's holder can read?"""
+
+from typing import Any
+
+from dbkeep.checks.control import control, not_applicable
+from dbkeep.checks.plugin import Observe
+
+OLDEST_HOURS = 26
+"""A daily backup with two hours to be late."""
+
+RUN = "run `dbkeep backup run`; look at `journalctl -u dbkeep-backup` on the host for why the timer's run failed"
+
+
+@control(
+    "BK-01",
+    "Every engine has a backup younger than 26 hours",
+    severity="critical",
+    sources=("CIS PostgreSQL 17 7.3", "dbkeep design: recovery points"),
+    fix=RUN,
+)
+def test_backup_is_fresh(backup_facts: dict[str, Any], observe: Observe) -> None:
+    newest = backup_facts["newest"]
+    ages = {engine: part and part["age_hours"] for engine, part in newest.items()}
+    observe(age_hours=ages, sets=backup_facts["sets"])
+    assert ages, "no engine is backed up on this host"
+    wrong = [
+        f"{engine} has none" if age is None else f"{engine} is {age} h old"
+        for engine, age in ages.items()
+        if age is None or age > OLDEST_HOURS
+    ]
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "BK-02",
+    "What is stored is ciphertext",
+    severity="critical",
+    sources=("age-encryption.org/v1", "pgBackRest manual: repo-cipher-type"),
+    fix="look at backup.json and pgbackrest.conf (repo1-cipher-type); delete the readable set and take a new one",
+)
+def test_stored_files_are_ciphertext(backup_facts: dict[str, Any], observe: Observe) -> None:
+    wrong, seen = [], 0
+    for engine, part in backup_facts["newest"].items():
+        if part is None:
+            continue  # BK-01 says so
+        observe(**{engine: {"set": part["set_id"], "files": len(part["files"]), "recipients": part["recipients"]}})
+        seen += len(part["files"])
+        wrong += [f"{engine}/{name}: {state}" for name, state in part["files"].items() if state != "ciphertext"]
+    pgbackrest = backup_facts["pgbackrest"]
+    if pgbackrest is not None:
+        observe(pgbackrest=pgbackrest)
+        seen += pgbackrest["files"]
+        wrong += [f"{path}: not ciphertext" for path in pgbackrest["not_ciphertext"]]
+        if pgbackrest["cipher"] == "none":
+            wrong.append("pgBackRest's repository has no cipher")
+    assert seen, "nothing is stored"
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "BK-03",
+    "The backup's timers are on, and the last runs worked",
+    severity="high",
+    sources=("systemd.timer(5)", "CIS PostgreSQL 17 7.3"),
+    fix="systemctl enable --now TIMER (run playbooks/site.yml); `journalctl -u SERVICE` says why a run failed",
+)
+def test_timers_are_on(backup_facts: dict[str, Any], observe: Observe) -> None:
+    timers, services = backup_facts["timers"], backup_facts["services"]
+    observe(timers=timers, services=services)
+    assert any("backup" in name for name in timers), "no backup timer is on this host"
+    wrong = [
+        f"{name} is {timer['ActiveState']}, {timer['UnitFileState'] or 'not installed'}"
+        for name, timer in timers.items()
+        if timer["ActiveState"] != "active" or timer["UnitFileState"] != "enabled"
+    ]
+    wrong += [f"{name} ended with {unit['Result']}" for name, unit in services.items() if unit["Result"] != "success"]
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "BK-04",
+    "The last drill proved that the backup restores, within 26 hours",
+    severity="critical",
+    sources=("CIS PostgreSQL 17 7.3", "dbkeep design: backups are worth what the last drill proved"),
+    fix="run `dbkeep drill`; its evidence says what did not hold",
+)
+def test_drill_proved_it(backup_facts: dict[str, Any], observe: Observe) -> None:
+    drill = backup_facts["drill"]
+    observe(drill=drill)
+    assert drill is not None, "no drill was ever run on this host"
+    assert drill["result"] == "passed", f"the last drill {drill['result']}"
+    assert drill["age_hours"] <= OLDEST_HOURS, f"the last drill is {drill['age_hours']} h old"
+
+
+@control(
+    "BK-05",
+    "The repository is closed to everyone but its owner",
+    severity="critical",
+    sources=("CIS PostgreSQL 17 8.2",),
+    fix="run playbooks/site.yml (role backup), or: chmod -R o-rwx /var/lib/dbkeep/backup",
+)
+def test_repository_is_closed(backup_facts: dict[str, Any], observe: Observe) -> None:
+    files = backup_facts["files"]
+    observe(**files)
+    assert files, "the repository is not there"
+    wrong = [
+        f"{path} ({file['owner']}:{file['group']} {file['mode']})"
+        for path, file in files.items()
+        if int(file["mode"], 8) & 0o027
+    ]
+    assert not wrong, f"open: {', '.join(wrong)}"
+
+
+@control(
+    "BK-06",
+    "The key that opens the backups is not on the host that writes them",
+    severity="critical",
+    sources=("age(1)", "dbkeep design: the database host can encrypt and not decrypt"),
+    fix="delete the file, make a new identity and recipients, take new backups: the old key was exposed",
+)
+def test_identity_is_elsewhere(backup_facts: dict[str, Any], observe: Observe) -> None:
+    found = backup_facts["identities_on_host"]
+    observe(found_in=found, recipients=backup_facts["recipients"])
+    if not backup_facts["recipients"]:
+        not_applicable("nothing is encrypted to an age recipient on this host")
+    assert not found, f"age identities in {', '.join(found)}"

@@ -1,0 +1,116 @@
+"""Does Redis let in only who proves its identity, over TLS?"""
+
+import ssl
+from typing import Any
+
+import redis
+
+from dbkeep.checks.access import INSTANCES, Access
+from dbkeep.checks.control import control
+from dbkeep.checks.plugin import Observe
+from dbkeep.environment import Host
+
+APPLY = "run `dbkeep drift redis`, then `dbkeep apply redis`; users are in redis/acl.yml"
+SITE = "run playbooks/site.yml (role redis); a setting that needs a restart is restarted only when that is allowed"
+
+
+def answer_to(client: redis.Redis, *words: str) -> str:
+    """Return what the server says to a command, its refusal included."""
+    try:
+        return str(client.execute_command(*words))  # type: ignore[no-untyped-call]
+    except redis.RedisError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@control(
+    "RD-ACL-01",
+    "The default user is off: nobody gets an answer without a logon",
+    severity="critical",
+    sources=("STIG V-251187", "Redis manual: ACL"),
+    fix=APPLY,
+)
+def test_default_user_is_off(access: Access, target: Host, redis_facts: dict[str, Any], observe: Observe) -> None:
+    answered = []
+    for name in INSTANCES:
+        user = redis_facts["instances"][name]["users"].get("default", {"flags": ["missing"]})
+        with access.redis(target, name, None) as client:
+            answers = {
+                word: answer_to(client, *word.split()) for word in ("PING", "DBSIZE", "INFO server", "ACL WHOAMI")
+            }
+        observe(**{name: {"flags": user["flags"], **answers}})
+        answered += [
+            f"{name}: {word}"
+            for word, answer in answers.items()
+            if "NOAUTH" not in answer and "Authentication required" not in answer
+        ]
+        if "off" not in user["flags"] or "nopass" in user["flags"]:
+            answered.append(f"{name}: the default user is {', '.join(user['flags'])}")
+    assert not answered, f"without a logon: {'; '.join(answered)}"
+
+
+@control(
+    "RD-AUTH-01",
+    "A wrong password and an unknown user are refused",
+    severity="critical",
+    sources=("STIG V-251186", "Redis manual: AUTH"),
+    fix=APPLY,
+)
+def test_wrong_password_is_refused(access: Access, target: Host, observe: Observe) -> None:
+    let_in = []
+    for name in INSTANCES:
+        with access.redis(target, name, "svc_api") as client:
+            right = answer_to(client, "PING")
+        assert right == "True", (
+            f"{name}: svc_api is refused with its own password ({right}): the probe would prove nothing"
+        )
+        wrong: dict[str, dict[str, Any]] = {
+            "wrong password": {"password": "wrong"},
+            "unknown user": {"username": "nobody"},
+        }
+        for kind, options in wrong.items():
+            with access.redis(target, name, "svc_api", **options) as client:
+                answer = answer_to(client, "PING")
+            observe(**{f"{name}: {kind}": answer})
+            if "AuthenticationError" not in answer:
+                let_in.append(f"{name}: {kind} ({answer})")
+    assert not let_in, "; ".join(let_in)
+
+
+@control(
+    "RD-NET-03",
+    "A connection without TLS is refused",
+    severity="critical",
+    sources=("Redis manual: TLS Support", "redis-baseline 56"),
+    fix=SITE,
+)
+def test_plaintext_is_refused(access: Access, target: Host, redis_facts: dict[str, Any], observe: Observe) -> None:
+    answered = []
+    for name in INSTANCES:
+        port = redis_facts["instances"][name]["configuration"]["port"]
+        with access.redis(target, name, "svc_api") as client:
+            encrypted = answer_to(client, "PING")
+        with access.redis(target, name, None, plain=True) as client:
+            answer = answer_to(client, "PING")
+        observe(**{name: {"plain_port": port, "with_tls": encrypted, "without_tls": answer}})
+        if "ConnectionError" not in answer and "TimeoutError" not in answer:
+            answered.append(f"{name} answers {answer!r}")
+        if port != "0":
+            answered.append(f"{name} has the plain port {port}")
+    assert not answered, "; ".join(answered)
+
+
+@control(
+    "RD-TLS-01",
+    "TLS older than 1.2 is refused",
+    severity="high",
+    sources=("RFC 8996", "redis-baseline 58"),
+    fix=SITE,
+)
+def test_old_tls_is_refused(access: Access, target: Host, observe: Observe) -> None:
+    for name in INSTANCES:
+        port = f"redis_{name}_port"
+        best = access.tls_version(target, port, at_most=ssl.TLSVersion.MAXIMUM_SUPPORTED)
+        old = access.tls_version(target, port, at_most=ssl.TLSVersion.TLSv1_1)
+        observe(**{name: {"best": best, "offered_tls_1_1": old}})
+        assert best in ("TLSv1.2", "TLSv1.3"), f"{name} agrees to no TLS at all ({best}): the probe would prove nothing"
+        assert old is None, f"{name} agrees to {old}"

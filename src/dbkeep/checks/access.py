@@ -1,0 +1,153 @@
+"""Connections to the databases as the real roles, with their passwords from the vault, over verified TLS.
+
+They come from the application's host by an SSH tunnel, so host-based rules and firewalls treat them as the
+application. Server certificates name localhost, which is where the tunnel ends.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import tempfile
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+from pymongo import MongoClient
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dbkeep.checks.tunnel import Target, forward
+from dbkeep.environment import Environment, Host
+from dbkeep.errors import UsageError
+
+TIMEOUT_SECONDS = 5
+INSTANCES = ("state", "cache")
+POSTGRESQL_TLS_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(
+    4, "big"
+)  # manual 55.2.10 "SSL Session Encryption"
+PORT_VARIABLES = {
+    "postgresql": ("postgresql_port",),
+    "mongodb": ("mongodb_port",),
+    "redis": ("redis_state_port", "redis_cache_port"),
+}
+
+
+class Access:
+    """Opens connections while its block runs. Every method takes the database host; each raises the driver's errors."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._stack = ExitStack()
+        self._ports: dict[Target, int] = {}
+        self.authority = Path()
+
+    def __enter__(self) -> Access:
+        hosts = self._environment.hosts("chat_api")
+        if not hosts:
+            raise UsageError(
+                f"environment {self._environment.name} has no host in group chat_api to reach the databases from"
+            )
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dbkeep-check-"))
+        self.authority = Path(folder) / "ca.crt"
+        self.authority.write_text(self._environment.variables["dbkeep_ca_certificate"], encoding="ascii")
+        self._ports = self._stack.enter_context(forward(hosts[0], self._targets()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _targets(self) -> list[Target]:
+        return [
+            (host.address, int(self._environment.variables[variable]))
+            for engine, variables in PORT_VARIABLES.items()
+            for host in self._environment.hosts(engine)
+            for variable in variables
+        ]
+
+    def local_port(self, host: Host, variable: str) -> int:
+        """Return the local port that leads to the port of `host` that the variable names."""
+        return self._ports[host.address, int(self._environment.variables[variable])]
+
+    def postgresql(
+        self, host: Host, role: str, *, server_name: str = "localhost", **options: Any
+    ) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a connection as `role`; `options` override libpq's keywords (sslmode, password, dbname, ...)."""
+        keywords = {
+            "host": server_name,
+            "hostaddr": "127.0.0.1",
+            "port": self.local_port(host, "postgresql_port"),
+            "user": role,
+            "password": self._environment.secrets["postgresql"].get(role),
+            "dbname": "chat",
+            "sslmode": "verify-full",
+            "sslrootcert": str(self.authority),
+            "connect_timeout": TIMEOUT_SECONDS,
+            "application_name": "dbkeep check",
+        }
+        # PG* variables of the person's shell must not stand in for what is left out on purpose.
+        environment = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
+        try:
+            return psycopg.connect(**{key: value for key, value in (keywords | options).items() if value is not None})
+        finally:
+            os.environ.update(environment)
+
+    def mongodb(self, host: Host, user: str | None, **options: Any) -> MongoClient[dict[str, Any]]:
+        """Return a client as `user`, or not logged on without one; `options` override MongoClient's keywords."""
+        keywords: dict[str, Any] = {
+            "host": "localhost",
+            "port": self.local_port(host, "mongodb_port"),
+            "directConnection": True,
+            "tls": True,
+            "tlsCAFile": str(self.authority),
+            "serverSelectionTimeoutMS": TIMEOUT_SECONDS * 1000,
+            "appname": "dbkeep check",
+        }
+        if user is not None:
+            keywords |= {
+                "username": user,
+                "password": self._environment.secrets["mongodb"][user],
+                "authSource": "admin",
+            }
+            keywords |= {"authMechanism": "SCRAM-SHA-256"}
+        return MongoClient(**(keywords | options))
+
+    def redis(self, host: Host, instance: str, user: str | None, *, plain: bool = False, **options: Any) -> redis.Redis:
+        """Return a client of one instance as `user`, or not logged on without one; `plain` leaves TLS out."""
+        keywords: dict[str, Any] = {
+            "host": "localhost",
+            "port": self.local_port(host, f"redis_{instance}_port"),
+            "socket_timeout": TIMEOUT_SECONDS,
+            "decode_responses": True,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        if not plain:
+            keywords |= {"ssl": True, "ssl_ca_certs": str(self.authority), "ssl_check_hostname": True}
+        if user is not None:
+            keywords |= {"username": user, "password": self._environment.secrets["redis"][user]}
+        return redis.Redis(**(keywords | options))
+
+    def tls_version(self, host: Host, variable: str, *, at_most: ssl.TLSVersion, request: bytes = b"") -> str | None:
+        """Return the TLS version that a server agrees to, None if to none.
+
+        `request` is what its protocol sends before the handshake; the server answers it with one byte.
+        """
+        context = ssl.create_default_context(cafile=str(self.authority))
+        context.set_ciphers("ALL:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # old versions are offered to see them refused
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = at_most
+        with socket.create_connection(("127.0.0.1", self.local_port(host, variable)), TIMEOUT_SECONDS) as plain:
+            if request:
+                plain.sendall(request)
+                plain.recv(1)
+            try:
+                with context.wrap_socket(plain, server_hostname="localhost") as wrapped:
+                    return wrapped.version()
+            except (ssl.SSLError, ConnectionError):
+                return None

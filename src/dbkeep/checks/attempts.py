@@ -1,0 +1,57 @@
+"""What happened when a role tried a statement: always in a transaction that is rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+
+INSUFFICIENT_PRIVILEGE = "42501"  # PostgreSQL manual, appendix A; row security answers it too
+INVALID_TEXT = "22P02"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The rows that a statement touched or returned, or the SQLSTATE that it was refused with."""
+
+    rows: int
+    sqlstate: str | None = None
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the server refused it for want of rights, not for any other fault of the statement."""
+        return self.sqlstate == INSUFFICIENT_PRIVILEGE
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it was denied, or allowed and touched nothing."""
+        return self.is_denied or (self.sqlstate is None and self.rows == 0)
+
+    def __str__(self) -> str:
+        return f"refused ({self.sqlstate})" if self.sqlstate else f"{self.rows} rows"
+
+
+def attempt(
+    connection: psycopg.Connection[Any],
+    statement: LiteralString,
+    parameters: Sequence[Any] = (),
+    *,
+    user_id: str | None = None,
+) -> Attempt:
+    """Try a statement, with `user_id` as the session's user when given; nothing of it stays.
+
+    A statement that waits for a lock gives up at once: a probe never stands in an application's way.
+    """
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET LOCAL lock_timeout = '200ms'")
+            if user_id is not None:
+                connection.execute("SELECT set_config('app.user_id', %s, true)", (user_id,))
+            cursor = connection.execute(statement, parameters)
+            return Attempt(rows=cursor.rowcount)
+    except psycopg.errors.InsufficientPrivilege as error:
+        return Attempt(rows=0, sqlstate=error.sqlstate)
+    except psycopg.DataError as error:
+        return Attempt(rows=0, sqlstate=error.sqlstate)

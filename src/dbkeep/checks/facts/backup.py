@@ -1,0 +1,124 @@
+"""The backups of this host: what is in the repository, whether it is ciphertext, the timers, the last drill."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dbkeep import evidence
+from dbkeep.backup import manifest
+from dbkeep.backup.settings import BackupHost, read_host
+from dbkeep.checks.facts.files import describe_files
+from dbkeep.checks.facts.programs import json_of, properties_of, units_of
+
+AGE_HEADER = b"age-encryption.org/v1\n"  # age-encryption.org/v1, "File format"
+OPENSSL_SALT = b"Salted__"  # what pgBackRest writes before AES-256-CBC blocks
+IDENTITY = b"AGE-SECRET-KEY-1"
+KEY_FOLDERS = ("/etc", "/root", "/home", "/var/lib/dbkeep", "/opt/chat_api")
+TIMERS = ("dbkeep-*.timer",)
+SERVICES = ("dbkeep-*.service",)
+SMALL = 1024 * 1024
+
+
+def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
+    host = read_host()
+    sets = list(manifest.read_sets(host.sets))
+    repository = host.settings.repository
+    return {
+        "versions": {},
+        "engines": list(host.engines),
+        "newest": {name: _newest(name, sets, host) for name in host.engines},
+        "sets": len(sets),
+        "recipients": len(host.settings.recipients),
+        "pgbackrest": _pgbackrest(host),
+        "files": describe_files([str(repository), f"{repository}/*", f"{repository}/sets/*/*"]),
+        "timers": properties_of(
+            units_of("--all", *TIMERS), ("ActiveState", "UnitFileState", "LastTriggerUSec", "Unit")
+        ),
+        "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
+        "drill": _last_drill(host.settings.evidence),
+        "identities_on_host": _identities(),
+    }
+
+
+def _hours_since(moment: datetime) -> float:
+    return round((datetime.now(UTC) - moment).total_seconds() / 3600, 2)
+
+
+def _newest(engine: str, sets: list[dict[str, manifest.Part]], host: BackupHost) -> dict[str, Any] | None:
+    """Return the age of the newest part of an engine and which of its files are not what the manifest says."""
+    parts = [parts[engine] for parts in sets if engine in parts]
+    if not parts:
+        return None
+    part = max(parts, key=lambda part: part.recovery_point.at)
+    folder = host.sets / part.set_id / engine
+    return {
+        "set_id": part.set_id,
+        "age_hours": _hours_since(part.recovery_point.at),
+        "stored_bytes": part.stored_bytes,
+        "files": {file.name: _state_of(folder / file.name, file.size) for file in part.files},
+        "recipients": len(part.recipients),
+    }
+
+
+def _state_of(path: Path, size: int) -> str:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(len(AGE_HEADER))
+    except FileNotFoundError:
+        return "missing"
+    if path.stat().st_size != size:
+        return "another size than in the manifest"
+    return "ciphertext" if head == AGE_HEADER else "not ciphertext"
+
+
+def _pgbackrest(host: BackupHost) -> dict[str, Any] | None:
+    """Return what pgBackRest says of its repository, and how many of its files do not begin as ciphertext."""
+    if host.settings.postgresql is None:
+        return None
+    postgresql = host.settings.postgresql
+    command = ["runuser", "-u", postgresql.os_user, "--", "pgbackrest"]
+    options = [f"--config={postgresql.configuration}", f"--stanza={postgresql.stanza}", "--output=json", "info"]
+    stanza = json_of(*command, *options)[0]
+    files = [path for path in (host.settings.repository / "postgresql").rglob("*") if _is_plain_file(path)]
+    return {
+        "status": stanza["status"]["message"],
+        "cipher": stanza["cipher"],
+        "backups": len(stanza["backup"]),
+        "files": len(files),
+        "not_ciphertext": [str(path) for path in files if not _begins_with(path, OPENSSL_SALT)][:5],
+    }
+
+
+def _is_plain_file(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
+def _begins_with(path: Path, prefix: bytes) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(prefix)) == prefix
+    except FileNotFoundError:
+        return True  # it expired while we looked
+
+
+def _last_drill(folder: Path) -> dict[str, Any] | None:
+    record = next(evidence.read_all("drill", folder), None)
+    if record is None:
+        return None
+    return {"result": record["result"], "age_hours": _hours_since(datetime.fromisoformat(record["finished_at"]))}
+
+
+def _identities() -> list[str]:
+    """Return the files on this host that hold a key which opens the backups."""
+    found = []
+    for top in KEY_FOLDERS:
+        for folder, _, names in os.walk(top):
+            for path in (Path(folder) / name for name in names):
+                if _is_plain_file(path) and path.stat().st_size <= SMALL and IDENTITY in path.read_bytes():
+                    found.append(str(path))
+    return sorted(found)

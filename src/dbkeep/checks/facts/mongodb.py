@@ -1,0 +1,126 @@
+"""A mongod as it describes itself to the host administrator: options, parameters, users, roles, collections.
+
+Commands and fields are those of the manual's "Database Commands", MongoDB 6.0 and newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+
+from dbkeep.checks.facts.files import describe_files
+from dbkeep.engines import required_settings
+from dbkeep.mongodb.connect import connect
+from dbkeep.settings import MongoDBSettings
+
+PARAMETERS = (
+    "authenticationMechanisms",
+    "enableLocalhostAuthBypass",
+    "scramSHA256IterationCount",
+    "tlsMode",
+    "testCommandsEnabled",
+    "featureCompatibilityVersion",
+)
+UNKNOWN_PARAMETER = 72  # InvalidOptions: this version does not have the parameter
+
+
+def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
+    settings = required_settings("mongodb")
+    assert isinstance(settings, MongoDBSettings)  # noqa: S101 - the name decides the type
+    with connect(settings) as client:
+        facts = describe(client, settings.database)
+    options = facts["options"]
+    places = [
+        options.get("storage", {}).get("dbPath", "/var/lib/mongodb"),
+        options.get("config", "/etc/mongod.conf"),
+        options.get("security", {}).get("keyFile", "/etc/mongodb/keyfile"),
+        options.get("net", {}).get("tls", {}).get("certificateKeyFile", "/etc/dbkeep/tls/mongodb.pem"),
+    ]
+    facts["files"] = describe_files(places)
+    return facts
+
+
+def describe(client: MongoClient[dict[str, Any]], database: str) -> dict[str, Any]:
+    """Return what a server says about itself and about the collections of `database`."""
+    admin = client.admin
+    build = admin.command("buildInfo")
+    return {
+        "versions": {"mongodb": build["version"]},
+        "version": build["versionArray"][:3],
+        "modules": build["modules"],
+        "options": admin.command("getCmdLineOpts")["parsed"],
+        "parameters": {name: value for name in PARAMETERS if (value := _parameter(client, name)) is not None},
+        "users": [
+            _user(user) for user in admin.command("usersInfo", {"forAllDBs": True}, showPrivileges=False)["users"]
+        ],
+        "roles": [_role(role) for role in admin.command("rolesInfo", 1, showPrivileges=True)["roles"]],
+        "databases": [entry["name"] for entry in admin.command("listDatabases", nameOnly=True)["databases"]],
+        "collections": [_collection(client, database, info) for info in client[database].list_collections()],
+        "profile": client[database].command("profile", -1),
+        "member_state": admin.command("hello").get("isWritablePrimary", False),
+        "set_name": admin.command("hello").get("setName"),
+    }
+
+
+def _parameter(client: MongoClient[dict[str, Any]], name: str) -> Any:
+    try:
+        value = client.admin.command({"getParameter": 1, name: 1})[name]
+    except OperationFailure as error:
+        if error.code == UNKNOWN_PARAMETER:
+            return None
+        raise
+    return value["version"] if name == "featureCompatibilityVersion" else value
+
+
+def _user(user: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": user["user"],
+        "database": user["db"],
+        "roles": sorted(f"{role['role']}@{role['db']}" for role in user["roles"]),
+        "mechanisms": user.get("mechanisms", []),
+    }
+
+
+def _role(role: dict[str, Any]) -> dict[str, Any]:
+    """Return a custom role with its inherited privileges, resources in words."""
+    privileges = role.get("inheritedPrivileges", role.get("privileges", []))
+    return {
+        "name": role["role"],
+        "database": role["db"],
+        "inherits": sorted(f"{inherited['role']}@{inherited['db']}" for inherited in role.get("inheritedRoles", [])),
+        "privileges": [
+            {"resource": _resource(privilege["resource"]), "actions": sorted(privilege["actions"])}
+            for privilege in privileges
+        ],
+    }
+
+
+def _resource(resource: dict[str, Any]) -> str:
+    if resource.get("anyResource"):
+        return "any resource"
+    if resource.get("cluster"):
+        return "cluster"
+    return f"{resource.get('db', '')}.{resource.get('collection', '')}"
+
+
+def _collection(client: MongoClient[dict[str, Any]], database: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a collection is guarded, and whether one of its documents breaks its validator."""
+    options = info.get("options", {})
+    validator = options.get("validator", {})
+    schema = validator.get("$jsonSchema", {})
+    breaking = 0
+    if info["type"] == "collection" and validator:
+        breaking = len(list(client[database][info["name"]].find({"$nor": [validator]}, {"_id": 1}).limit(1)))
+    return {
+        "name": info["name"],
+        "type": info["type"],
+        "level": options.get("validationLevel"),
+        "action": options.get("validationAction"),
+        "closed": schema.get("additionalProperties") is False,
+        "required": schema.get("required", []),
+        "breaking": breaking,
+        "view_on": options.get("viewOn"),
+    }
