@@ -167,6 +167,8 @@ def _spawn(machine: Machine) -> None:
         f"--network-bridge={bridge_name(machine.lab)}",
         "--resolv-conf=copy-host",
         f"--bind-ro={CACHE / 'apt'}:{APT_REPOSITORY}",
+        # Without it nspawn filters mlock(2), with which mongod keeps its keys out of swap and core files.
+        "--capability=CAP_IPC_LOCK",
     ]
     (CACHE / "apt").mkdir(parents=True, exist_ok=True)
     with (machine.folder / "console.log").open("wb") as console:
