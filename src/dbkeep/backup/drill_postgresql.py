@@ -10,8 +10,9 @@ from psycopg import errors, sql
 
 from dbkeep.backup.drill import Proof
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.postgresql import restore_files, row_counts, server_version, shape
+from dbkeep.backup.postgresql import restore_files, server_version, shape
 from dbkeep.backup.settings import BackupHost
+from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.sandbox import postgresql as sandbox
 
@@ -33,13 +34,13 @@ def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proo
         connect(copy, original.database) as connection,
     ):
         proof.restored(server_version(connection))
-        counts = row_counts(connection)
-        proof.counts("rows", part.counts, counts)
+        found = counts(copy.model_copy(update={"database": original.database}))
+        proof.counts("rows", part.counts, found)
         proof.equal("tables, columns, row security and policies", part.details["shape"], shape(connection))
-        _prove_row_security(connection, part, counts, settings.application_role, proof)
+        _prove_row_security(connection, part, found, settings.application_role, proof)
 
 
-def _prove_row_security(connection: Connection, part: Part, counts: dict[str, int], role: str, proof: Proof) -> None:
+def _prove_row_security(connection: Connection, part: Part, rows: dict[str, int], role: str, proof: Proof) -> None:
     """With no user set, the application's role sees no row of any table that forces row security."""
     forced = [name for name, flags in part.details["shape"]["tables"].items() if flags["forced"]]
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
@@ -47,11 +48,11 @@ def _prove_row_security(connection: Connection, part: Part, counts: dict[str, in
         seen = {name: _rows_seen(connection, name) for name in forced}
     finally:
         connection.execute("RESET ROLE")
-    for name, rows in seen.items():
-        what = f"rows of {name} that {role} sees with no user set, of {counts[name]}"
-        proof.that(what, 0, rows, rows in (0, "denied"))
+    for name, number in seen.items():
+        what = f"rows {role} sees of {name} with no user set, of {rows.get(name, 0)}"
+        proof.that(what, 0, number, number in (0, "denied"))
     # A role that may read nothing would pass all of the above without any policy having been asked.
-    readable = sum(rows != "denied" for rows in seen.values())
+    readable = sum(number != "denied" for number in seen.values())
     proof.that(f"tables with forced row security that {role} may read", "1 or more", readable, readable > 0)
 
 

@@ -58,7 +58,9 @@ class Dump:
                 yield from self._collection(session, collection, None)
             for collection in self.collections:
                 if collection.kind != "view":
-                    yield from self._collection(session, collection, self.at)
+                    # The server has no snapshot reads of capped collections: they are as they are when they are read.
+                    at = None if collection.options.get("capped") else self.at
+                    yield from self._collection(session, collection, at)
 
     def _collection(self, session: ClientSession, collection: Collection, at: Timestamp | None) -> Iterator[bytes]:
         writer = NamespaceWriter(collection.namespace)
@@ -86,7 +88,7 @@ def _batches(
     while True:
         reply = database.command(command, session=session, codec_options=RAW)
         cursor = reply["cursor"]
-        cursor_id, documents, number = cut(cursor.raw)
+        cursor_id, documents, number = cut(bytes(cursor.raw))
         if number:
             yield documents, number
         if not cursor_id:

@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from psycopg import sql
-
 from dbkeep.backup.job import Fence, Job
 from dbkeep.backup.manifest import Count, Part
 from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.settings import PostgreSQLBackup
 from dbkeep.errors import DbkeepError
+from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 
 ARCHIVE_SECONDS = 60
@@ -46,19 +45,6 @@ FROM pg_policies ORDER BY 1
 def tool(settings: PostgreSQLBackup) -> PgBackRest:
     """Return pgBackRest for the stanza of these settings."""
     return PgBackRest(settings.stanza, settings.configuration, settings.os_user)
-
-
-def row_counts(connection: Connection) -> dict[str, int]:
-    """Return the rows of every table as the superuser sees them, by schema.table, in one transaction's snapshot."""
-    with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        tables = connection.execute(_TABLES).fetchall()
-        counts = {}
-        for schema, table, _, _ in tables:
-            query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
-            row = connection.execute(query).fetchone()
-            counts[f"{schema}.{table}"] = int(row[0]) if row else 0
-    return counts
 
 
 def server_version(connection: Connection) -> str:
@@ -104,8 +90,7 @@ def prepare(job: Job) -> None:
         )
     job.facts["backup"] = backup
     job.facts["pgbackrest"] = pgbackrest.version()
-    with connect(job.host.with_postgresql()[1]) as connection:
-        job.facts["before"] = row_counts(connection)
+    job.facts["before"] = counts(job.host.with_postgresql()[1])
 
 
 def fence(job: Job) -> Fence:
@@ -129,8 +114,8 @@ def collect(job: Job, point: Fence) -> Part:
 
     Raises DbkeepError when archiving does not deliver it in time.
     """
+    after = counts(job.host.with_postgresql()[1])
     with connect(job.host.with_postgresql()[1]) as connection:
-        after = row_counts(connection)
         connection.execute("SELECT pg_switch_wal()")
         version = server_version(connection)
         identifier = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()

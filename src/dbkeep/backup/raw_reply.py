@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from dbkeep.errors import DbkeepError
+
 _INT32 = struct.Struct("<i")
 _INT64 = struct.Struct("<q")
 _STRING, _DOCUMENT, _ARRAY = 0x02, 0x03, 0x04
@@ -14,7 +16,7 @@ _FIXED = {0x01: 8, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 
 def cut(cursor: bytes) -> tuple[int, bytes, int]:
     """Return the cursor id, the documents of the batch one after another, and their number.
 
-    `cursor` is the BSON of a reply's `cursor` field. Raises ValueError when it is not one.
+    `cursor` is the BSON of a reply's `cursor` field. Raises DbkeepError when it is not one.
     """
     cursor_id: int | None = None
     documents: bytes | None = None
@@ -31,7 +33,7 @@ def cut(cursor: bytes) -> tuple[int, bytes, int]:
             (cursor_id,) = _INT64.unpack_from(cursor, position)
         position += _size(cursor, kind, position)
     if cursor_id is None or documents is None:
-        raise ValueError("the reply has no cursor id or no batch")
+        raise DbkeepError("mongodb: a reply has no cursor id or no batch; report this server version")
     return cursor_id, documents, number
 
 
@@ -43,7 +45,7 @@ def _size(data: bytes, kind: int, position: int) -> int:
         return 4 + int(length)
     if kind in (_DOCUMENT, _ARRAY):
         return int(length)
-    raise ValueError(f"a field of type {kind:#x} in a cursor")
+    raise DbkeepError(f"mongodb: a reply has a field of type {kind:#x} in its cursor; report this server version")
 
 
 def _elements(data: bytes, start: int) -> tuple[bytes, int]:
@@ -53,7 +55,7 @@ def _elements(data: bytes, start: int) -> tuple[bytes, int]:
     unpack, index = _INT32.unpack_from, data.index
     while position < end:
         if data[position] != _DOCUMENT:
-            raise ValueError("a batch holds something other than documents")
+            raise DbkeepError("mongodb: a batch holds something other than documents; report this server version")
         position = index(0, position + 1) + 1
         (size,) = unpack(data, position)
         pieces.append(data[position : position + size])

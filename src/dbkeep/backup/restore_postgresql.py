@@ -7,11 +7,12 @@ from typing import Any
 
 from dbkeep.backup.job import Progress
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.postgresql import restore_files, row_counts, tool, wait_for_segment
+from dbkeep.backup.postgresql import restore_files, tool, wait_for_segment
 from dbkeep.backup.safety_copy import set_aside
 from dbkeep.backup.service import Service
 from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.settings import PostgreSQLSettings
 
@@ -20,8 +21,7 @@ RECOVERY_SECONDS = 24 * 3600
 
 def live_counts(host: BackupHost) -> dict[str, int]:
     """Return the rows of every table now. Raises UsageError when the server does not answer."""
-    with connect(host.with_postgresql()[1]) as connection:
-        return row_counts(connection)
+    return counts(host.with_postgresql()[1])
 
 
 def replace(host: BackupHost, part: Part, identity: str, service: Service, progress: Progress) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def replace(host: BackupHost, part: Part, identity: str, service: Service, progr
         _wait_for_promotion(engine)
     with connect(engine) as connection:
         _prove_archiving(tool(settings), connection)
-        return {"safety_copy": str(safety) if safety else None, "counts": row_counts(connection)}
+    return {"safety_copy": str(safety) if safety else None, "counts": counts(engine)}
 
 
 def _wait_for_promotion(engine: PostgreSQLSettings) -> None:

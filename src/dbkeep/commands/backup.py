@@ -35,6 +35,7 @@ engines_option = click.option(
     "--engine", "engines", multiple=True, type=click.Choice(NAMES), help="Only this engine; may be given again."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+set_option = click.option("--set", "set_id", metavar="ID", help="The backup set; the newest one without it.")
 identity_option = click.option(
     "--identity-file",
     type=click.Path(path_type=Path),
@@ -44,6 +45,11 @@ identity_option = click.option(
 
 def show(line: str) -> None:
     click.echo(line, err=True)
+
+
+def flat(evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with what was observed beside who, when and versions, so that a script finds it at the top."""
+    return {**{key: value for key, value in evidence.items() if key != "observed"}, **evidence["observed"]}
 
 
 def read_identity_file(path: Path | None) -> str | None:
@@ -102,9 +108,9 @@ def list_command(environment_name: str, as_json: bool) -> None:
 @environment_option
 @engines_option
 @json_option
-@click.argument("set_id", required=False)
+@set_option
 def verify_command(environment_name: str, engines: tuple[str, ...], as_json: bool, set_id: str | None) -> None:
-    """Compare a set's stored bytes (the newest set's without an id) with its manifests. Exit 1: something differs."""
+    """Compare a set's stored bytes with its manifests. Exit 1: something differs."""
     environment = read_environment(environment_name)
     found = verify_set(environment, set_id or newest_set(environment, engines), engines)
     if as_json:
@@ -121,7 +127,7 @@ def verify_command(environment_name: str, engines: tuple[str, ...], as_json: boo
 @json_option
 @identity_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.argument("set_id", required=False)
+@set_option
 def restore_command(
     *,
     environment_name: str,
@@ -131,7 +137,7 @@ def restore_command(
     yes: bool,
     set_id: str | None,
 ) -> None:
-    """Put a set (the newest without an id) in place of the live data, after showing what is replaced and lost."""
+    """Put a set in place of the live data, after showing what is replaced and lost."""
     identity = read_identity_file(identity_file)
     environment = read_environment(environment_name)
     set_id = set_id or newest_set(environment, engines)
@@ -141,7 +147,7 @@ def restore_command(
         click.confirm("Replace the live data?", abort=True, err=True)
     done = run_restore(environment, set_id, engines, identity=identity, on_progress=show)
     if as_json:
-        click.echo(json.dumps(done, indent=2))
+        click.echo(json.dumps(flat(done), indent=2))
         return
     for engine, result in done["observed"]["engines"].items():
         console.print(f"{engine}: restored to {result['recovery_point']}; what was there: {result['safety_copy']}")
@@ -166,22 +172,22 @@ def show_plan(row: dict[str, Any]) -> None:
 @engines_option
 @json_option
 @identity_option
-@click.argument("set_id", required=False)
+@set_option
 def drill_command(
     environment_name: str, engines: tuple[str, ...], as_json: bool, identity_file: Path | None, set_id: str | None
 ) -> None:
-    """Restore a set (the newest without an id) into throw-away engines on its hosts and compare. Exit 1: it failed."""
+    """Restore a set into throw-away engines on its hosts and compare. Exit 1: it failed."""
     identity = read_identity_file(identity_file)
     try:
         evidence = run_drill(read_environment(environment_name), set_id, engines, identity=identity, on_progress=show)
     except DrillFailedError as error:
         if as_json:
-            click.echo(json.dumps(error.evidence, indent=2))
+            click.echo(json.dumps(flat(error.evidence), indent=2))
         else:
             show_drill(error.evidence)
         raise
     if as_json:
-        click.echo(json.dumps(evidence, indent=2))
+        click.echo(json.dumps(flat(evidence), indent=2))
     else:
         show_drill(evidence)
 

@@ -1,0 +1,197 @@
+"""A set is taken, holds what it says, opens only with its identity and shows every damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyrage
+import pytest
+from bson import decode
+
+from dbkeep.backup.archive_format import Reader
+from dbkeep.backup.drill import drill
+from dbkeep.backup.lock import BusyError, hold
+from dbkeep.backup.manifest import FILE_NAME, Part, read_part, set_ids
+from dbkeep.backup.restore_mongodb import open_part
+from dbkeep.backup.run import LOCK, run
+from dbkeep.backup.verify import verify
+from dbkeep.errors import UsageError
+from dbkeep.mongodb.connect import connect as mongodb
+
+from .conftest import CANARY, Site
+
+
+@pytest.fixture(scope="module")
+def parts(site: Site) -> dict[str, Part]:
+    return site.take()
+
+
+def test_a_set_has_a_part_of_every_engine_with_its_counts(site: Site, parts: dict[str, Part]) -> None:
+    counts = {name: str(count) for part in parts.values() for name, count in part.counts.items()}
+    assert counts == {
+        "chat.users": "1200",
+        "chat.tokens": "1",
+        "chat.messages": "2500",
+        "chat.notifications": "1",
+        "chat.empty": "0",
+        "state/sess:": "300",
+        "state/pres:": "7",
+    }
+    assert parts["redis"].not_backed_up == ("cache",)
+    assert parts["redis"].details["keys"] == 307
+    assert read_part(site.host.sets, parts["redis"].set_id, "redis") == parts["redis"]
+
+
+def test_the_engines_are_fenced_within_a_second(parts: dict[str, Part]) -> None:
+    moments = [part.recovery_point.at for part in parts.values()]
+    assert (max(moments) - min(moments)).total_seconds() < 1
+
+
+def test_nothing_is_stored_in_clear_text(site: Site, parts: dict[str, Part]) -> None:
+    files = [path for path in site.host.settings.repository.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (site.host.sets / parts["redis"].set_id).rglob("*.*"))
+
+
+def test_a_drill_proves_the_set_and_leaves_nothing(site: Site, parts: dict[str, Part]) -> None:
+    evidence = drill(site.host, "newest", None, site.identity)
+    failed = {
+        engine: result["error"] or [a for a in result["assertions"] if not a["holds"]]
+        for engine, result in evidence["observed"]["engines"].items()
+    }
+    assert failed == {"postgresql": [], "mongodb": [], "redis": []}
+    assert evidence["result"] == "passed"
+    assert evidence["observed"]["set_id"] == parts["redis"].set_id
+    assert evidence["observed"]["rto_seconds"] > 0
+    seen = {a["what"]: a["observed"] for a in evidence["observed"]["engines"]["postgresql"]["assertions"]}
+    assert seen["rows app_api sees of chat.users with no user set, of 1200"] == 0
+    assert seen["rows app_api sees of chat.tokens with no user set, of 1"] == "denied"
+    assert [path.name for path in site.host.settings.drill_directory.iterdir()] == [LOCK]
+    stored = list(site.host.settings.evidence.glob("drill-*.json"))
+    assert json.loads(stored[-1].read_text())["result"] == "passed"
+    assert site.identity not in stored[-1].read_text()
+
+
+def test_a_drill_with_another_identity_is_refused(site: Site, parts: dict[str, Part]) -> None:
+    evidence = drill(site.host, parts["redis"].set_id, ["mongodb", "redis"], str(pyrage.x25519.Identity.generate()))
+    assert evidence["result"] == "failed"
+    for result in evidence["observed"]["engines"].values():
+        assert "the identity does not open it" in result["error"]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGES = [(flip, "altered"), (truncate, "truncated"), (Path.unlink, "missing")]
+
+
+@pytest.fixture
+def damaged(site: Site, parts: dict[str, Part], request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """Damage the stored file of one engine's part during the test; gives the engine and what must be said."""
+    engine, (damage, word) = request.param
+    path = site.file(parts[engine])
+    content = path.read_bytes()
+    damage(path)
+    yield engine, word
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damaged", [(e, d) for e in ("mongodb", "redis") for d in DAMAGES], indirect=True)
+def test_a_damaged_file_is_refused_by_drill_and_verify(
+    site: Site, parts: dict[str, Part], damaged: tuple[str, str]
+) -> None:
+    engine, word = damaged
+    evidence = drill(site.host, parts[engine].set_id, [engine], site.identity)
+    assert evidence["result"] == "failed"
+    assert f"{site.file(parts[engine])}: {word}" in evidence["observed"]["engines"][engine]["error"]
+    found = verify(site.host, parts[engine].set_id)
+    assert not found["ok"]
+    assert [name for name, problems in found["problems"].items() if problems] == [engine]
+    assert word in found["problems"][engine][0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage", "words"),
+    [
+        ("backup/chat/*/pg_data/base/*/*", flip, "files checksum invalid"),
+        ("backup/chat/*/pg_data/base/*/*", Path.unlink, "files missing"),
+        ("archive/chat/*/*/*", Path.unlink, "WAL segment"),
+    ],
+)
+def test_verify_reads_what_pgbackrest_only_prints(
+    site: Site, parts: dict[str, Part], pattern: str, damage: Callable[[Path], None], words: str
+) -> None:
+    found = site.host.settings.repository.joinpath("postgresql").glob(pattern)
+    path = max((p for p in found if p.is_file()), key=lambda p: (p.parent.parent.name == "0000000100000000", p.name))
+    content, status = path.read_bytes(), path.stat()
+    damage(path)
+    try:
+        problems = verify(site.host, parts["postgresql"].set_id, ["postgresql"])["problems"]["postgresql"]
+        assert [problem for problem in problems if words in problem], problems
+    finally:
+        path.write_bytes(content)
+        os.chown(path, status.st_uid, status.st_gid)
+    assert verify(site.host, parts["postgresql"].set_id)["ok"]
+
+
+def test_a_second_run_at_the_same_time_is_refused(site: Site, parts: dict[str, Part]) -> None:
+    refusal = pytest.raises(BusyError, match=r"\.lock: held by process \d+ \(backup of set X\)")
+    with hold(site.host.settings.repository / LOCK, "backup of set X"), refusal:
+        site.take(("redis",))
+    with pytest.raises(UsageError, match="already has redis"):
+        run(site.host, parts["redis"].set_id, ["redis"])
+
+
+def test_what_a_killed_run_left_goes_with_the_next_run(site: Site) -> None:
+    left = site.host.sets / "20260101T000000Z" / "mongodb"
+    left.mkdir(parents=True)
+    (left / "dump.archive.zst.age.partial").write_bytes(b"half")
+    taken = site.take(("redis",))
+    assert "20260101T000000Z" not in set_ids(site.host.sets)
+    assert (site.host.sets / taken["redis"].set_id / "redis" / FILE_NAME).exists()
+
+
+def test_a_dump_is_of_one_moment_while_transactions_move_money(site: Site) -> None:
+    assert site.host.mongodb is not None
+    stop = threading.Event()
+    with mongodb(site.host.mongodb) as client:
+        left, right = client["chat"]["left"], client["chat"]["right"]
+        left.insert_many([{"_id": n, "sum": 100} for n in range(3000)])
+        right.insert_many([{"_id": n, "sum": 100} for n in range(3000)])
+
+        def move() -> None:
+            turn = 0
+            while not stop.is_set():
+                turn += 1
+                with client.start_session() as session, session.start_transaction():
+                    left.update_one({"_id": turn % 3000}, {"$inc": {"sum": -1}}, session=session)
+                    right.update_one({"_id": 2999 - turn % 3000}, {"$inc": {"sum": 1}}, session=session)
+
+        writer = threading.Thread(target=move)
+        writer.start()
+        try:
+            part = site.take(("mongodb",))["mongodb"]
+        finally:
+            stop.set()
+            writer.join()
+        left.drop()
+        right.drop()
+    sums = dict.fromkeys(("left", "right"), 0)
+    with open_part(site.host.sets / part.set_id / "mongodb", part, site.identity, site.folder) as stream:
+        for (_, collection), documents in Reader(stream, "dump").batches():
+            if collection in sums:
+                sums[collection] += sum(decode(document)["sum"] for document in documents)
+    assert sums["left"] + sums["right"] == 600_000
+    assert sums["left"] < 300_000
