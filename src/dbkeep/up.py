@@ -78,7 +78,8 @@ def bring_up(name: str, *, hosts: int, release: str, stages: Stages) -> Result:
     with stages.stage("Take an encrypted backup of every engine") as show:
         result.backup = run_backup(environment, on_progress=show)
     with stages.stage("Restore it in a drill") as show:
-        result.drill = run_drill(environment, result.backup["set_id"], on_progress=show)
+        evidence = run_drill(environment, result.backup["set_id"], on_progress=show)
+        result.drill = {"result": evidence["result"], **evidence["observed"]}
     with stages.stage("Run all checks"):
         result.checks = run_checks(lab)
     return result
@@ -143,7 +144,6 @@ def run_checks(lab: Lab) -> dict[str, Any]:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         log = lab.folder / "check.log"
         log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        raise DbkeepError(
-            f"checks found something; see `./dbkeep check -e {lab.name}` (this run: {log}): {lines[-1] if lines else ''}"
-        )
+        last = lines[-1] if lines else "no reason given"
+        raise DbkeepError(f"`dbkeep check -e {lab.name}` found something: {last} (all of it: {log})")
     return dict(json.loads(report.read_text(encoding="utf-8"))["summary"])

@@ -52,8 +52,9 @@ def _proved(result: Result) -> Table:
     table = Table("proved", "result", box=None)
     backup, drill, checks = result.backup, result.drill, result.checks
     table.add_row("backup set", f"{backup['set_id']}: {', '.join(backup['engines'])}")
-    table.add_row("drill", f"{drill['result']}, {drill['seconds']:.1f} s to restore and assert")
-    table.add_row("checks", f"{checks['passed']} passed, {checks['failed']} failed, {checks['not_applicable']} n/a")
+    table.add_row("drill", f"{drill['result']}, engines restored after {drill['rto_seconds']:.1f} s")
+    states = ", ".join(f"{count} {state}" for state, count in checks.items() if count and state != "controls")
+    table.add_row("checks", f"{checks['controls']} controls: {states}")
     return table
 
 

@@ -16,8 +16,8 @@ def test_up_ends_green_after_three_kills(lab: UpLab) -> None:
     assert set(result["provisioned"]) == {"postgresql", "mongodb", "redis"}
     assert result["backup"]["engines"] == ["mongodb", "postgresql", "redis"]
     assert result["drill"]["result"] == "passed"
-    assert result["checks"]["failed"] == 0
-    assert result["checks"]["passed"] >= 30
+    assert result["checks"]["fail"] == 0
+    assert result["checks"]["pass"] >= 30
 
 
 def test_a_repeated_up_changes_nothing_on_the_host(lab: UpLab) -> None:
