@@ -8,14 +8,13 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from dbkeep.bundle import build_bundle
-from dbkeep.environment import checkout
 from dbkeep.errors import DbkeepError
 
 DOCUMENTATION = """
 name: dbkeep_bundle
 short_description: Makes or finds the bundle of the agent for a host
 description:
-  - The bundle holds this package and all it needs, from the hashes of uv.lock. It is made once for each state of the sources.
+  - The bundle holds this package and all it needs, from uv.lock's hashes. It is made once per state of the sources.
 options:
   _terms:
     description: Python version of the host, like C(3.11).
@@ -48,7 +47,7 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[dict[str, str]]:
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            bundles = [build_bundle(checkout(), str(t), architecture=self.get_option("architecture")) for t in terms]
+            bundles = [build_bundle(str(t), architecture=self.get_option("architecture")) for t in terms]
         except DbkeepError as error:
             raise AnsibleError(str(error)) from None
         return [{"path": str(bundle.path), "digest": bundle.digest} for bundle in bundles]

@@ -26,6 +26,15 @@ options:
     type: list
     elements: dict
     required: true
+  host_name:
+    description: The inventory's name of the host.
+    type: str
+    required: true
+  host_names:
+    description: Names and addresses of the host, for server certificates.
+    type: list
+    elements: str
+    required: true
   authority:
     description: The authority's certificate, PEM.
     type: str
@@ -39,7 +48,9 @@ options:
 EXAMPLES = """
 - name: Sign what the host asked for
   ansible.builtin.set_fact:
-    signed: "{{ lookup('dbkeep_sign', *asked.requests, certificates=wanted, authority=ca, private_key=key) }}"
+    signed: >-
+      {{ query('dbkeep_sign', *asked.requests, certificates=wanted, host_name='db1', host_names=['db1', '192.0.2.1'],
+               authority=ca, private_key=key) }}
 """
 
 RETURN = """
@@ -53,7 +64,8 @@ _list:
 class LookupModule(LookupBase):
     def run(self, terms: list[dict[str, str]], variables: Any = None, **kwargs: Any) -> list[dict[str, str]]:
         self.set_options(var_options=variables, direct=kwargs)
-        subjects = {c["name"]: Subject.from_json(c) for c in self.get_option("certificates")}
+        host = self.get_option("host_name"), self.get_option("host_names")
+        subjects = {c["name"]: Subject.of(c, *host) for c in self.get_option("certificates")}
         authority, key = self.get_option("authority"), self.get_option("private_key")
         try:
             return [

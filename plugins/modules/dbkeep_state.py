@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+try:
+    from dbkeep.engines import engine, required_settings
+    from dbkeep.errors import DbkeepError
+    from dbkeep.plan import apply, hold_back
+
+    MISSING = None
+except ImportError as error:
+    MISSING = str(error)
 
 DOCUMENTATION = """
 module: dbkeep_state
@@ -59,14 +67,7 @@ held:
 """
 
 
-def show(value: Any) -> str:
-    return "" if value is None else json.dumps(value, indent=2, default=str) + "\n"
-
-
 def run(module: AnsibleModule) -> dict[str, Any]:
-    from dbkeep.engines import engine, required_settings
-    from dbkeep.plan import apply, hold_back
-
     name, allow = module.params["engine"], module.params["allow_destructive"]
     face, settings = engine(name), required_settings(name)
     declared = face.Declared.model_validate(module.params["declared"])
@@ -78,8 +79,18 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         made = face.apply(settings, declared, module.params["secrets"], allow_destructive=allow)
     for change in held:
         module.warn(f"{change.kind} {change.target}: {change.summary}: held back, it needs allow_destructive")
-    diff = [{"header": f"{c.kind} {c.target} ({c.risk})", "before": show(c.before), "after": show(c.after)} for c in made]
-    return {"changed": bool(made), "changes": [c.as_json() for c in made], "held": [c.as_json() for c in held], "diff": diff}
+    # An empty text, not a missing one, is what Ansible shows as nothing.
+    diff = [
+        {
+            "before_header": f"{c.kind} {c.target}",
+            "after_header": c.summary,
+            "before": c.before or "",
+            "after": c.after or "",
+        }
+        for c in made
+    ]
+    changes, held_back = [c.as_json() for c in made], [c.as_json() for c in held]
+    return {"changed": bool(made), "changes": changes, "held": held_back, "diff": diff}
 
 
 def main() -> None:
@@ -92,10 +103,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        from dbkeep.errors import DbkeepError
-    except ImportError:
-        module.fail_json(msg="dbkeep is not installed for this Python; use /opt/dbkeep/venv/bin/python, run the agent role")
+    if MISSING:
+        module.fail_json(msg=f"{MISSING}; use /opt/dbkeep/venv/bin/python, which the agent role makes")
     try:
         module.exit_json(**run(module))
     except DbkeepError as error:

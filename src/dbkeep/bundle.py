@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbkeep.environment import checkout
 from dbkeep.errors import UsageError
 
 # Part of the digest: raise it when the content of a bundle changes without a change of its sources.
@@ -46,14 +47,14 @@ def cache_directory() -> Path:
 
 
 def build_bundle(
-    root: Path,
     python_version: str,
     *,
     architecture: str = "x86_64",
     extras: Sequence[str] = ("api",),
+    root: Path | None = None,
     into: Path | None = None,
 ) -> Bundle:
-    """Return the bundle of the checkout `root` for hosts with `python_version` ("3.11"), made if it does not exist.
+    """Return the bundle of the checkout for hosts with `python_version` ("3.11"), made if it does not exist.
 
     Its digest stands for everything in it. Raises UsageError when no bundle can be made for such a host, or uv fails.
     """
@@ -62,7 +63,7 @@ def build_bundle(
             f"no bundle for Python {python_version} on {architecture}: "
             f"hosts need Python {', '.join(_PYTHONS)} on {' or '.join(_ARCHITECTURES)}"
         )
-    into = into or cache_directory()
+    root, into = root or checkout(), into or cache_directory()
     digest = source_digest(root, python_version, architecture, extras)
     bundle = Bundle(into / f"dbkeep-{python_version}-{architecture}-{digest}.tar.gz", digest)
     if bundle.path.is_file():

@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dbkeep.environment import GROUPS, checkout
+from dbkeep.environment import checkout
 from dbkeep.errors import UsageError
 from dbkeep.files import write_atomically
 from dbkeep.secrets import add_missing, age_recipient, engine_users, faults, wanted
@@ -23,17 +23,9 @@ EXAMPLE = Path("inventory/example")
 MAIN = Path("group_vars/all/main.yml")
 HOSTS = Path("hosts.yml")
 
+Hosts = Mapping[str, Mapping[str, Any]]
+
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
-
-
-@dataclass(frozen=True, slots=True)
-class NewHost:
-    """A host to write into hosts.yml: its groups and any further Ansible variables of its own."""
-
-    name: str
-    address: str
-    groups: tuple[str, ...] = GROUPS
-    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +40,16 @@ class Made:
 def create_environment(
     name: str,
     *,
-    hosts: Sequence[NewHost] = (),
+    hosts: Hosts | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
     variables: Mapping[str, Any] | None = None,
     root: Path | None = None,
 ) -> Made:
     """Make the environment inventory/`name`, or complete it with the secrets it lacks when it exists.
 
-    `hosts` and `variables` replace hosts.yml and single variables of main.yml; without hosts, a new environment has
-    the example's, to be edited. Secrets that exist are never changed.
+    `hosts` (Ansible variables by host name) and `groups` (host names by group) replace hosts.yml; without them a new
+    environment has the example's, to be edited. `variables` replace single variables of main.yml. Secrets that exist
+    are never changed.
 
     Raises UsageError for a bad name, a bad secret (by its name) or an environment that cannot be read.
     """
@@ -64,7 +58,9 @@ def create_environment(
         raise UsageError(f"{name!r} is no name for an environment: use lower-case letters, digits and -, not 'example'")
     path = root / "inventory" / name
     if path.is_dir():
-        return Made(path, False, _complete(path, root, name, hosts, variables or {}))
+        if hosts:
+            _replace(path / HOSTS, _hosts_text(hosts, groups or {}))
+        return Made(path, False, _complete(path, root, name, variables or {}))
     # Under a hidden name until it is whole: Ansible and dbkeep never see half an environment.
     unfinished = path.with_name(f".{name}.unfinished")
     if unfinished.exists():
@@ -72,7 +68,9 @@ def create_environment(
     (unfinished / MAIN.parent).mkdir(parents=True)
     for file in (MAIN, HOSTS):
         shutil.copyfile(root / EXAMPLE / file, unfinished / file)
-    added = _complete(unfinished, root, name, hosts, variables or {})
+    if hosts:
+        _replace(unfinished / HOSTS, _hosts_text(hosts, groups or {}))
+    added = _complete(unfinished, root, name, variables or {})
     try:
         unfinished.rename(path)
     except OSError as error:
@@ -80,9 +78,7 @@ def create_environment(
     return Made(path, True, added)
 
 
-def _complete(
-    path: Path, root: Path, name: str, hosts: Sequence[NewHost], variables: Mapping[str, Any]
-) -> tuple[str, ...]:
+def _complete(path: Path, root: Path, name: str, variables: Mapping[str, Any]) -> tuple[str, ...]:
     needs = wanted(engine_users(root))
     ensure_password(path)
     secrets, added = add_missing(read_vault(path), needs)
@@ -91,8 +87,6 @@ def _complete(
         raise UsageError(f"{'; '.join(bad)}: take the value out of the vault and run `dbkeep init {name}` again")
     if added:
         write_vault(path, secrets)
-    if hosts:
-        _replace(path / HOSTS, _hosts_text(hosts))
     text = (path / MAIN).read_text(encoding="utf-8")
     present = yaml.safe_load(text) or {}
     for key, value in {"dbkeep_environment": name, **variables, **_public(secrets, present, name)}.items():
@@ -115,10 +109,10 @@ def _public(secrets: Mapping[str, Any], present: Mapping[str, Any], name: str) -
     }
 
 
-def _hosts_text(hosts: Sequence[NewHost]) -> str:
-    entries = {host.name: {"ansible_host": host.address, **host.variables} for host in hosts}
-    groups = {group: {"hosts": {h.name: None for h in hosts if group in h.groups}} for group in GROUPS}
-    return yaml.safe_dump({"all": {"hosts": entries, "children": groups}}, sort_keys=False, width=4096)
+def _hosts_text(hosts: Hosts, groups: Mapping[str, Sequence[str]]) -> str:
+    children = {group: {"hosts": dict.fromkeys(members)} for group, members in groups.items()}
+    entries = {name: dict(variables) for name, variables in hosts.items()}
+    return yaml.safe_dump({"all": {"hosts": entries, "children": children}}, sort_keys=False, width=4096)
 
 
 def set_variable(text: str, key: str, value: Any) -> str:

@@ -19,6 +19,8 @@ from dbkeep.tls import new_private_key
 VARIABLE = "dbkeep_secrets"
 
 _PLACEHOLDER = re.compile(r"change.?me|replace|example|password|secret", re.IGNORECASE)
+# Their own words are no placeholder.
+_KEY_FORMATS = ("-----BEGIN PRIVATE KEY-----", "AGE-SECRET-KEY-1")
 # 128 bits in base64 are 22 characters; everything made here has 256 bits in 43.
 _SHORTEST = 32
 _FEWEST_DIFFERENT = 10
@@ -105,7 +107,7 @@ def _fault(value: Any) -> str | None:
         return "is empty"
     if not isinstance(value, str):
         return "is not a string"
-    if _PLACEHOLDER.search(value) and not value.startswith("-----BEGIN"):
+    if _PLACEHOLDER.search(value) and not value.startswith(_KEY_FORMATS):
         return "is a placeholder, not a secret"
     if len(value) < _SHORTEST or len(set(value)) < _FEWEST_DIFFERENT:
         return f"is guessable: it needs at least {_SHORTEST} random characters"

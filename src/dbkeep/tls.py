@@ -7,9 +7,10 @@ Certificates satisfy OpenSSL's strict X.509 checks (RFC 5280), which Python 3.13
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -38,6 +39,20 @@ class Subject:
     names: tuple[str, ...] = ()
     organizational_unit: str | None = None
     client: bool = False
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], host_name: str, host_names: Sequence[str]) -> Subject:
+        """Return the subject of the certificate a role describes by `values`, on the host with these names.
+
+        Only a server's certificate names the host; a client's is known by its common name.
+        """
+        client = bool(values.get("client"))
+        return cls(
+            common_name=values.get("common_name") or host_name,
+            names=() if client else tuple(host_names),
+            organizational_unit=values.get("organizational_unit"),
+            client=client,
+        )
 
 
 def new_private_key() -> str:

@@ -6,29 +6,35 @@ import click
 
 from dbkeep.environment import GROUPS
 from dbkeep.errors import UsageError
-from dbkeep.new_environment import NewHost, create_environment
+from dbkeep.new_environment import create_environment
 
 # One host for everything, or one per engine with the API beside PostgreSQL.
 _GROUPS_BY_COUNT = {1: (GROUPS,), 3: (("postgresql", "chat_api"), ("mongodb",), ("redis",))}
 
 
-def parse_hosts(words: tuple[str, ...]) -> list[NewHost]:
-    """Return the hosts given as NAME=ADDRESS or NAME=ADDRESS,GROUP,... .
+Groups = dict[str, list[str]]
+
+
+def parse_hosts(words: tuple[str, ...]) -> tuple[dict[str, dict[str, str]], Groups]:
+    """Return the hosts given as NAME=ADDRESS or NAME=ADDRESS,GROUP,... with their variables, and the groups.
 
     Without groups, one host gets all and three hosts get one engine each. Raises UsageError for anything else.
     """
     parsed = [_parse(word) for word in words]
-    if len({name for name, _, _ in parsed}) != len(parsed):
-        raise UsageError("--host: a name stands twice")
     if not any(groups for _, _, groups in parsed) and len(parsed) in _GROUPS_BY_COUNT:
-        return [
-            NewHost(name, address, groups)
-            for (name, address, _), groups in zip(parsed, _GROUPS_BY_COUNT[len(parsed)], strict=True)
-        ]
-    for name, _, groups in parsed:
+        layout = _GROUPS_BY_COUNT[len(parsed)]
+        parsed = [(name, address, groups) for (name, address, _), groups in zip(parsed, layout, strict=True)]
+    hosts: dict[str, dict[str, str]] = {}
+    members: Groups = {group: [] for group in GROUPS}
+    for name, address, groups in parsed:
+        if name in hosts:
+            raise UsageError(f"--host {name}: the name stands twice")
         if not groups:
             raise UsageError(f"--host {name}: name its groups: {name}=ADDRESS,GROUP,... (of {', '.join(GROUPS)})")
-    return [NewHost(name, address, groups) for name, address, groups in parsed]
+        hosts[name] = {"ansible_host": address}
+        for group in groups:
+            members[group].append(name)
+    return hosts, members
 
 
 def _parse(word: str) -> tuple[str, str, tuple[str, ...]]:
@@ -46,7 +52,8 @@ def _parse(word: str) -> tuple[str, str, tuple[str, ...]]:
 @click.option("--host", "hosts", multiple=True, metavar="NAME=ADDRESS[,GROUP...]", help="A host; once for each.")
 def init_command(name: str, hosts: tuple[str, ...]) -> None:
     """Make the environment inventory/NAME with its own authority and secrets; run again to add what is missing."""
-    made = create_environment(name, hosts=parse_hosts(hosts))
+    addresses, groups = parse_hosts(hosts)
+    made = create_environment(name, hosts=addresses, groups=groups)
     click.echo(f"inventory/{name}: {'made' if made.is_new else 'exists'}, {len(made.added)} secrets added")
     for secret in made.added if not made.is_new else ():
         click.echo(f"  added {secret}")
