@@ -12,13 +12,26 @@ from testinfra.host import Host as Testinfra
 
 from dbkeep.checks.access import Access
 from dbkeep.checks.control import not_applicable
-from dbkeep.checks.plugin import ENVIRONMENT, VERSIONS, WAIVERS
+from dbkeep.checks.plugin import ENVIRONMENT, OBSERVED, VERSIONS, WAIVERS, Observe
 from dbkeep.checks.waivers import Waivers
 from dbkeep.commands.plan import engine_request
 from dbkeep.environment import Environment, Host
 from dbkeep.remote import call, ssh_command
 
 Facts = dict[str, Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def target(request: pytest.FixtureRequest) -> Host | None:
+    """The host that the control is asked about; None on the controller."""
+    asked: Host | None = request.param
+    return asked
+
+
+@pytest.fixture
+def observe(request: pytest.FixtureRequest) -> Observe:
+    """Record what was seen, by name; it becomes the evidence of the control. Never a secret."""
+    return request.config.stash[OBSERVED].update
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from dbkeep.redaction import WITHHELD, holds_secret, redact, secret_values
 CONTROLLER = "controller"
 ENVIRONMENT = pytest.StashKey[Environment]()
 WAIVERS = pytest.StashKey[Waivers]()
+OBSERVED = pytest.StashKey[dict[str, Any]]()
 VERSIONS = pytest.StashKey[dict[str, dict[str, str]]]()
 
 Observe = Callable[..., None]
@@ -62,6 +63,7 @@ class ChecksPlugin:
         config.stash[ENVIRONMENT] = self.environment
         config.stash[WAIVERS] = self.waivers
         config.stash[VERSIONS] = self.versions
+        config.stash[OBSERVED] = self._observed
 
     # Collection
 
@@ -119,20 +121,10 @@ class ChecksPlugin:
 
     # Running
 
-    @pytest.fixture(scope="session", autouse=True)
-    def target(self, request: pytest.FixtureRequest) -> Host | None:
-        """The host that the control is asked about; None on the controller."""
-        target: Host | None = request.param
-        return target
-
-    @pytest.fixture
-    def observe(self) -> Observe:
-        """Record what was seen, by name; it becomes the evidence of the control. Never a secret."""
-        return self._observed.update
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        self._observed, self._outcome, self._started = {}, None, time.monotonic()
+        self._observed.clear()
+        self._outcome, self._started = None, time.monotonic()
         try:
             return (yield)
         finally:
@@ -156,8 +148,9 @@ class ChecksPlugin:
         state, message = self._outcome
         if state is State.PASS and not self._observed:
             state, message = State.ERROR, "the control recorded nothing that it observed"
-        if holds_secret(json.dumps(self._observed, ensure_ascii=False, default=str), self._secrets):
-            self._observed = {"withheld": WITHHELD}
+        observed = dict(self._observed)
+        if holds_secret(json.dumps(observed, ensure_ascii=False, default=str), self._secrets):
+            observed = {"withheld": WITHHELD}
             state, message = State.ERROR, "the control observed a secret; evidence must not hold one"
         result = Result(
             control=control.id,
@@ -169,7 +162,7 @@ class ChecksPlugin:
             state=state,
             message=redact(message, self._secrets),
             fix=control.fix if state in (State.FAIL, State.ERROR) else "",
-            observed=dict(self._observed),
+            observed=observed,
             seconds=round(time.monotonic() - self._started, 3),
         )
         self._waive(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from dbkeep.checks import fixtures
 from dbkeep.checks.control import AREAS, Control
 from dbkeep.checks.plugin import ChecksPlugin
 from dbkeep.checks.report import Report, Result, make_report
-from dbkeep.checks.waivers import read_waivers
+from dbkeep.checks.waivers import Waivers, read_waivers
 from dbkeep.environment import Environment, Host
 from dbkeep.errors import UsageError
 from dbkeep.remote import ssh_command
@@ -40,25 +41,45 @@ def run_checks(
 
     Raises UsageError when the selection is empty, a control is malformed or a host cannot be reached.
     """
-    waivers = read_waivers(environment.path, [host.name for host in environment.all_hosts])
-    plugin = ChecksPlugin(environment, waivers, areas=areas_of(engines), ids=ids, on_result=on_result)
-    started = datetime.datetime.now(datetime.UTC)
     require_reachable(environment.all_hosts)
+    return ask(environment, folder, engines=engines, ids=ids, on_result=on_result)
+
+
+def ask(
+    environment: Environment,
+    folder: Path,
+    *,
+    engines: Sequence[str] = (),
+    ids: Sequence[str] = (),
+    on_result: Callable[[Result], None] = lambda _: None,
+) -> Report:
+    """Do as run_checks, for hosts that are known to be reachable."""
+    plugin = ChecksPlugin(environment, _waivers(environment), areas=areas_of(engines), ids=ids, on_result=on_result)
+    started = datetime.datetime.now(datetime.UTC)
     _run_pytest(folder, plugin)
     return make_report(environment.name, started, plugin.results, plugin.versions)
 
 
 def list_controls(environment: Environment, folder: Path) -> dict[str, tuple[str, Control]]:
     """Return area and control by id, without asking any."""
-    waivers = read_waivers(environment.path, [host.name for host in environment.all_hosts])
-    plugin = ChecksPlugin(environment, waivers, run=False)
+    plugin = ChecksPlugin(environment, _waivers(environment), run=False)
     _run_pytest(folder, plugin)
     return plugin.controls
 
 
+def _waivers(environment: Environment) -> Waivers:
+    return read_waivers(environment.path, [host.name for host in environment.all_hosts])
+
+
 def _run_pytest(folder: Path, plugin: ChecksPlugin) -> None:
-    options = ["-c", str(folder / "pytest.ini"), "--rootdir", str(folder), "-p", "no:terminal", "-p", "no:testinfra"]
-    status = pytest.main([*options, "-p", "no:cacheprovider", str(folder)], plugins=[plugin, fixtures])
+    # Plugins that happen to be installed (parallel runs, fuzzers, coverage) have no part in evidence.
+    options = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider"]
+    configuration = ["-c", str(folder / "pytest.ini"), "--rootdir", str(folder)]
+    known = set(sys.modules)
+    status = pytest.main([*configuration, *options, str(folder)], plugins=[plugin, fixtures])
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}/"):
+            del sys.modules[name]  # a second run in this process reads the files again
     if plugin.problem is not None:
         raise plugin.problem
     if status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
