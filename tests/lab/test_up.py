@@ -99,9 +99,8 @@ OFFLINE = """
 import sys, tempfile, pathlib
 import dbkeep.lab.base as base
 from dbkeep.errors import DbkeepError
-base.CACHE = pathlib.Path(tempfile.mkdtemp())
 try:
-    base.base_image("trixie")
+    base.make_base_image(pathlib.Path(tempfile.mkdtemp()) / "trixie", "trixie")
 except DbkeepError as error:
     print(error)
     sys.exit(error.exit_code)

@@ -78,7 +78,7 @@ def _row(lab: Lab, machine: Machine) -> dict[str, Any]:
         "lab": lab.name,
         "host": machine.name,
         "address": machine.address,
-        "release": machine.release,
+        "release": lab.release,
         "running": nspawn_process(machine) is not None,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ PACKAGES = (
     "systemd-sysv",
     "dbus",
     "python3",
+    "python3-apt",
     "openssh-server",
     "iproute2",
     "sudo",
@@ -23,23 +25,30 @@ PACKAGES = (
 USER = "ops"
 
 
-def base_image(release: str) -> Path:
-    """Return the folder of the base image of `release`, made on the first call and cached.
+def image_of(release: str) -> Path:
+    """Return where the base image of `release` is or will be; its name changes with what this module puts into it.
+
+    A host's overlay needs the image it was made on for as long as it lives, so an image is never changed.
+    """
+    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return CACHE / "base" / f"{release}-{recipe[:8]}"
+
+
+def make_base_image(image: Path, release: str) -> None:
+    """Make the base image of `release` in the folder `image` unless it is there.
 
     Raises UsageError for an unknown release, DbkeepError when debootstrap fails (no network, full disk).
     """
     if release not in RELEASES:
         raise UsageError(f"there is no base image for {release!r}; choose one of {', '.join(RELEASES)}")
-    image = CACHE / "base" / release
-    with locked(image.with_name(f"{release}.lock"), busy=None):
+    with locked(image.with_name(f"{image.name}.lock"), busy=None):
         if not image.is_dir():
-            unfinished = image.with_name(f"{release}.unfinished")
+            unfinished = image.with_name(f"{image.name}.unfinished")
             if unfinished.exists():
                 shutil.rmtree(unfinished)
             _debootstrap(release, unfinished)
             _prepare(unfinished, release)
             unfinished.rename(image)
-    return image
 
 
 def _debootstrap(release: str, target: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from dbkeep.debian_packages import LAB, install_packages
 from dbkeep.errors import UsageError
 from dbkeep.lab import machine, network
-from dbkeep.lab.base import USER, base_image
+from dbkeep.lab.base import USER, image_of, make_base_image
 from dbkeep.lab.machine import Machine
 from dbkeep.lab.network import Subnet
 from dbkeep.lab.paths import STATE, check_name, lab_directory, locked
@@ -26,6 +26,7 @@ MOST_HOSTS = 9
 class Lab:
     name: str
     release: str
+    image: Path
     subnet: Subnet
     machines: tuple[Machine, ...]
 
@@ -57,7 +58,9 @@ def read_lab(name: str) -> Lab | None:
         record = json.loads((lab_directory(check_name(name)) / "lab.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return _lab(name, record["release"], ipaddress.IPv4Network(record["subnet"]), record["hosts"])
+    subnet = ipaddress.IPv4Network(record["subnet"])
+    image = Path(record.get("image") or STATE.parent.parent.parent / "cache/dbkeep/base" / record["release"])
+    return _lab(name, record["release"], image, subnet, record["hosts"])
 
 
 def labs() -> list[Lab]:
@@ -68,12 +71,12 @@ def labs() -> list[Lab]:
     return [lab for lab in found if lab]
 
 
-def _lab(name: str, release: str, subnet: Subnet, hosts: int) -> Lab:
+def _lab(name: str, release: str, image: Path, subnet: Subnet, hosts: int) -> Lab:
     machines = tuple(
-        Machine(lab=name, name=f"{name}-{number}", address=str(subnet[FIRST_HOST + number - 1]), release=release)
+        Machine(lab=name, name=f"{name}-{number}", address=str(subnet[FIRST_HOST + number - 1]), image=image)
         for number in range(1, hosts + 1)
     )
-    return Lab(name, release, subnet, machines)
+    return Lab(name, release, image, subnet, machines)
 
 
 def require_root() -> None:
@@ -104,7 +107,7 @@ def define_lab(name: str, *, hosts: int, release: str) -> Lab:
         present = read_lab(name)
         if present is None:
             taken = [lab.subnet for lab in labs()]
-            present = _lab(name, release, network.free_subnet(taken), hosts)
+            present = _lab(name, release, image_of(release), network.free_subnet(taken), hosts)
             _record(present)
     if (len(present.machines), present.release) != (hosts, release):
         raise UsageError(
@@ -117,7 +120,12 @@ def define_lab(name: str, *, hosts: int, release: str) -> Lab:
 def _record(lab: Lab) -> None:
     lab.folder.mkdir(parents=True, exist_ok=True)
     lab.folder.chmod(0o700)
-    record = {"release": lab.release, "subnet": str(lab.subnet), "hosts": len(lab.machines)}
+    record = {
+        "release": lab.release,
+        "image": str(lab.image),
+        "subnet": str(lab.subnet),
+        "hosts": len(lab.machines),
+    }
     unfinished = lab.folder / "lab.json.unfinished"
     unfinished.write_text(json.dumps(record), encoding="utf-8")
     unfinished.rename(lab.folder / "lab.json")
@@ -131,7 +139,7 @@ def prepare(lab: Lab) -> None:
     require_root()
     _require_namespaces()
     install_packages(LAB)
-    base_image(lab.release)
+    make_base_image(lab.image, lab.release)
     if not lab.key_file.with_suffix(".pub").is_file():
         lab.key_file.unlink(missing_ok=True)
         subprocess.run(

@@ -28,7 +28,7 @@ class Machine:
     lab: str
     name: str
     address: str
-    release: str
+    image: Path
 
     @property
     def folder(self) -> Path:
@@ -68,7 +68,7 @@ IPv6AcceptRA=no
     _write(upper / "etc/systemd/network/10-host0.network", network)
     keys = upper / f"home/{USER}/.ssh/authorized_keys"
     _write(keys, public_key)
-    owner = _owner(machine.release)
+    owner = _owner(machine.image)
     for path, mode in ((keys.parent.parent, 0o700), (keys.parent, 0o700), (keys, 0o600)):
         os.chown(path, *owner)
         path.chmod(mode)
@@ -82,13 +82,12 @@ IPv6AcceptRA=no
     unfinished.rename(machine.folder)
 
 
-def _owner(release: str) -> tuple[int, int]:
-    for line in (CACHE / "base" / release / "etc/passwd").read_text(encoding="utf-8").splitlines():
+def _owner(image: Path) -> tuple[int, int]:
+    for line in (image / "etc/passwd").read_text(encoding="utf-8").splitlines():
         fields = line.split(":")
         if fields[0] == USER:
             return int(fields[2]), int(fields[3])
-    image = CACHE / "base" / release
-    raise DbkeepError(f"the base image of {release} has no user {USER}; remove {image} and run this again")
+    raise DbkeepError(f"the base image {image} has no user {USER}; remove that folder and run this again")
 
 
 def _write(path: Path, text: str) -> None:
@@ -140,7 +139,7 @@ def start(machine: Machine) -> None:
 def _mount(machine: Machine) -> None:
     if machine.root.is_mount():
         return
-    options = f"lowerdir={CACHE / 'base' / machine.release},upperdir={machine.upper},workdir={machine.folder / 'work'}"
+    options = f"lowerdir={machine.image},upperdir={machine.upper},workdir={machine.folder / 'work'}"
     done = subprocess.run(
         ["mount", "-t", "overlay", "overlay", "-o", options, str(machine.root)],
         capture_output=True,
