@@ -71,7 +71,7 @@ def view(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "set_id": parts[0]["set_id"],
         "engines": sorted(part["engine"] for part in parts),
-        "recovery_point": min(moments).isoformat(),
+        "recovery_point": max(moments).isoformat(timespec="milliseconds"),
         "skew_seconds": skew_seconds(moments),
         "stored_bytes": sum(part["stored_bytes"] for part in parts),
         "seconds": max(part["seconds"] for part in parts),
@@ -88,7 +88,7 @@ def list_sets(environment: Environment) -> list[dict[str, Any]]:
         for part in call(host, ["backup", "list"])["parts"]:
             by_set.setdefault(part["set_id"], []).append(part)
     expected = {name for names in where.values() for name in names}
-    sets = [view(by_set[set_id]) for set_id in sorted(by_set)]
+    sets = sorted((view(parts) for parts in by_set.values()), key=lambda found: str(found["recovery_point"]))
     return [{**found, "complete": expected <= set(found["engines"])} for found in sets]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -132,17 +131,22 @@ def part_engines(sets: Path, set_id: str) -> list[str]:
     return sorted(path.parent.name for path in (sets / set_id).glob(f"*/{FILE_NAME}"))
 
 
-def read_sets(sets: Path) -> Iterator[dict[str, Part]]:
-    """Yield each set as its complete parts by engine, oldest first; sets without one are left out."""
-    for set_id in set_ids(sets):
-        parts = {engine: read_part(sets, set_id, engine) for engine in part_engines(sets, set_id)}
-        if parts:
-            yield parts
+def read_sets(sets: Path) -> list[dict[str, Part]]:
+    """Return each set as its complete parts by engine, by recovery point, oldest first.
+
+    The id does not order them: a timer's set has the id of its slot, a set taken by hand that of its second.
+    """
+    found = [
+        {engine: read_part(sets, set_id, engine) for engine in part_engines(sets, set_id)} for set_id in set_ids(sets)
+    ]
+    return sorted(
+        (parts for parts in found if parts), key=lambda parts: max(p.recovery_point.at for p in parts.values())
+    )
 
 
 def newest(sets: Path, engines: tuple[str, ...]) -> str:
     """Return the newest set that has a part of every engine in `engines`; raises UsageError when there is none."""
-    for set_id in reversed(set_ids(sets)):
-        if set(engines) <= set(part_engines(sets, set_id)):
-            return set_id
+    for parts in reversed(read_sets(sets)):
+        if set(engines) <= parts.keys():
+            return next(iter(parts.values())).set_id
     raise UsageError(f"no set with {', '.join(engines)} is on this host; take one with `dbkeep backup run`")

@@ -18,17 +18,20 @@ MARK = "before-restore"
 
 @contextmanager
 def set_aside(directory: Path, service: Service, os_user: str) -> Iterator[Path | None]:
-    """Stop `service`, rename its data `directory` beside itself and make a new, empty one (mode 0700, `os_user`).
+    """Stop `service`, rename its data `directory` beside itself and make a new, empty one in its place.
 
-    Yields where the safety copy is, or None when there was no directory. When the block fails, the new directory is
-    removed, the safety copy is renamed back and the service started, so that things are as they were.
+    The new one has the old one's owner and mode, or belongs to `os_user` alone when there was none. Yields where the
+    safety copy is, or None. When the block fails, the new directory is removed, the safety copy is renamed back and
+    the service started, so that things are as they were.
 
     Raises DbkeepError when the directory cannot be renamed (a mount point), UsageError when `os_user` does not exist.
     """
-    owner = _owner(os_user)
+    owner, mode = _owner(os_user), 0o700
     service.stop()
     safety = None
     if directory.exists():
+        status = directory.stat()
+        owner, mode = (status.st_uid, status.st_gid), status.st_mode & 0o7777
         safety = directory.with_name(f"{directory.name}.{MARK}-{now():%Y%m%dT%H%M%S.%fZ}")
         try:
             directory.rename(safety)
@@ -41,6 +44,7 @@ def set_aside(directory: Path, service: Service, os_user: str) -> Iterator[Path 
     try:
         directory.mkdir(mode=0o700)
         os.chown(directory, *owner)
+        directory.chmod(mode)
         yield safety
     except BaseException:
         _put_back(directory, safety, service)
