@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Literal
@@ -91,7 +90,7 @@ class Migration(Model):
     sql: str
     rollback: str
 
-    @cached_property
+    @property
     def digest(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
@@ -128,6 +127,8 @@ class View(Model):
 
 
 class Declared(Model):
+    """`grant_lines` maps a role and what it is granted a privilege on ("app_api chat.users") to a line of roles.yml."""
+
     scope: Scope
     roles: dict[str, Role]
     migrations: tuple[Migration, ...]
@@ -135,6 +136,12 @@ class Declared(Model):
     policies: tuple[Policy, ...]
     functions: tuple[Routine, ...]
     views: tuple[View, ...]
+    grant_lines: dict[str, int]
+
+    def where_granted(self, role: str, target: str) -> str:
+        """Return the file and line that grant `role` something on `target`, or '' when none does."""
+        line = self.grant_lines.get(f"{role} {target}")
+        return f"sql/roles.yml:{line}" if line else ""
 
 
 def read(root: Path) -> Declared:
@@ -153,6 +160,7 @@ def read(root: Path) -> Declared:
         policies=policies,
         functions=_callees_first(list(_functions(folder / "functions", root, roles.scope))),
         views=tuple(_views(folder / "views", root, roles.scope)),
+        grant_lines=_grant_lines(folder / "roles.yml", roles),
     )
     _check_roles(declared, folder / "roles.yml")
     return declared
@@ -269,6 +277,21 @@ def _views(folder: Path, root: Path, scope: Scope) -> Iterator[View]:
 def _require_scope(schema: str, scope: Scope, path: Path, line: int) -> None:
     if schema not in scope.schemas:
         raise DeclaredError(f"schema {schema} is not in scope.schemas of sql/roles.yml", path=path, line=line)
+
+
+def _grant_lines(path: Path, roles: Roles) -> dict[str, int]:
+    _, lines = read_yaml(path)
+    found: dict[str, int] = {}
+    for name, role in roles.roles.items():
+        for kind, targets in (
+            ("schemas", dict.fromkeys(role.grants.schemas)),
+            ("relations", dict.fromkeys(role.grants.relations)),
+            ("functions", {target: index for index, target in enumerate(role.grants.functions)}),
+        ):
+            for target, index in targets.items():
+                key = target if index is None else index
+                found[f"{name} {target}"] = line_of(lines, ("roles", name, "grants", kind, key)) or 1
+    return found
 
 
 def _check_roles(declared: Declared, path: Path) -> None:

@@ -27,7 +27,7 @@ def grants(declared: Declared, live: Live, recreated: Collection[str]) -> tuple[
     """
     wanted = frozenset(grant for grant in _declared(declared, live, recreated))
     have = frozenset(grant for grant in live.grants if f"{grant.schema}.{grant.name}" not in recreated)
-    return list(_changes(have - wanted, "revoke")), list(_changes(wanted - have, "grant"))
+    return list(_changes(have - wanted, "revoke", declared)), list(_changes(wanted - have, "grant", declared))
 
 
 def default_privileges(declared: Declared, live: Live) -> Iterator[Change]:
@@ -65,7 +65,7 @@ def _declared(declared: Declared, live: Live, recreated: Collection[str]) -> Ite
             if name in recreated:
                 continue
             if name not in arguments:
-                raise UsageError(f"sql/roles.yml: {role}: function {name} does not exist on this server")
+                raise UsageError(f"{declared.where_granted(role, name)}: function {name} does not exist on this server")
             for types in arguments[name]:
                 schema, bare = name.split(".", 1)
                 yield Grant("FUNCTION", schema, bare, types, "EXECUTE", role)
@@ -81,7 +81,7 @@ def _relation(relation: str, allowed: Allowed, role: str) -> Iterator[Grant]:
                 yield Grant("COLUMN", schema, name, column, privilege, role)
 
 
-def _changes(differing: Iterable[Grant], verb: str) -> Iterator[Change]:
+def _changes(differing: Iterable[Grant], verb: str, declared: Declared) -> Iterator[Change]:
     """One change for each object and grantee."""
     groups: dict[Group, list[Grant]] = defaultdict(list)
     for grant in differing:
@@ -106,6 +106,7 @@ def _changes(differing: Iterable[Grant], verb: str) -> Iterator[Change]:
             "grant", f"{kind.lower()} {_name(schema, name, part)}: {grantee}", f"{verb} {', '.join(listed)}", *run,
             before=listed if verb == "revoke" else None, after=listed if verb == "grant" else None,
             database=MAINTENANCE if kind in ("DATABASE", "PARAMETER") else MANAGED,
+            where=declared.where_granted(grantee, _name(schema, name, "")),
         )  # fmt: skip
 
 

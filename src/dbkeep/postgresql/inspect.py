@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg import sql
@@ -169,12 +170,21 @@ def _read(connection: Connection, which: dict[str, Any]) -> Live:
         },
         policies=policies(connection, **which),
         functions=tuple(LiveFunction(*row) for row in connection.execute(catalog.FUNCTIONS, which)),
-        grants=frozenset(Grant(*row) for row in connection.execute(catalog.GRANTS, which)),
+        grants=frozenset(_grants(connection.execute(catalog.GRANTS, which))),
         default_privileges=frozenset(
             DefaultPrivilege(*row) for row in connection.execute(catalog.DEFAULT_PRIVILEGES, which)
         ),
         migrations=_migrations(connection),
     )
+
+
+def _grants(rows: Iterable[tuple[Any, ...]]) -> Iterator[Grant]:
+    """A privilege with grant option is two: the privilege, and the option."""
+    for row in rows:
+        grant = Grant(*row)
+        yield replace(grant, grantable=False)
+        if grant.grantable:
+            yield grant
 
 
 def _migrations(connection: Connection) -> dict[str, str]:

@@ -166,8 +166,9 @@ def grant(what: sql.Composable, kind: str, target: sql.Composable, role: str) ->
 
 
 def revoke(what: sql.Composable, kind: str, target: sql.Composable, role: str, *, only_option: bool) -> sql.Composed:
+    """Revoke privileges, or only the option to grant them on, and what the role granted on with it."""
     option = sql.SQL("GRANT OPTION FOR " if only_option else "")
-    return sql.SQL("REVOKE {}{} ON {} {} FROM {}").format(option, what, sql.SQL(kind), target, grantee(role))
+    return sql.SQL("REVOKE {}{} ON {} {} FROM {} CASCADE").format(option, what, sql.SQL(kind), target, grantee(role))
 
 
 def create_function(function: Routine, owner: str, executors: Sequence[str]) -> tuple[Statement, ...]:

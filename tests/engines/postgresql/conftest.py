@@ -1,0 +1,90 @@
+"""One real server for the folder's tests, made as declared in this checkout."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from dbkeep import postgresql
+from dbkeep.postgresql import Declared
+from dbkeep.sandbox import postgresql as sandbox
+from dbkeep.settings import PostgreSQLSettings
+
+ROOT = Path(__file__).parents[3]
+Connect = Callable[..., psycopg.Connection[tuple[Any, ...]]]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Path]:
+    """A short folder that the server's own user can reach, unlike pytest's."""
+    folder = Path(tempfile.mkdtemp(prefix="dbkeep-pg-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def declared() -> Declared:
+    return postgresql.read_declared(ROOT)
+
+
+@pytest.fixture(scope="session")
+def secrets(declared: Declared) -> dict[str, str]:
+    return {name: f"password of {name}" for name in postgresql.users(declared)}
+
+
+@pytest.fixture(scope="session")
+def empty(servers: Path) -> Iterator[PostgreSQLSettings]:
+    """A server with nothing on it."""
+    with sandbox.start(servers / "empty") as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def server(servers: Path, declared: Declared, secrets: dict[str, str]) -> Iterator[PostgreSQLSettings]:
+    """A server that is as declared; a test that breaks it mends it."""
+    with sandbox.start(
+        servers / "server", listen_addresses="127.0.0.1", port=54329, options={"log_statement": "all"}
+    ) as settings:
+        postgresql.apply(settings, declared, secrets)
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def connect(server: PostgreSQLSettings) -> Connect:
+    """Opens a session of any role in any database of `server`, in autocommit mode."""
+
+    def open_session(role: str = "postgres", database: str = "chat") -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(
+            host=str(server.socket_directory), port=server.port, user=role, dbname=database, autocommit=True
+        )
+
+    return open_session
+
+
+@pytest.fixture(scope="session")
+def register(connect: Connect) -> Callable[[str], UUID]:
+    """Registers a user as app_auth does and returns its id."""
+
+    def make(name: str) -> UUID:
+        user = uuid4()
+        username = f"{name}-{user}"
+        with connect("app_auth") as session, session.transaction():
+            session.execute(
+                "INSERT INTO chat.users (id, email, email_index, username, password_hash)"
+                " VALUES (%s, 'e1:x', %s, %s, %s)",
+                [user, user.bytes * 2, username, "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA"],
+            )
+            session.execute(
+                "INSERT INTO chat.profiles (id, user_id, display_name) VALUES (%s, %s, %s)", [uuid4(), user, name]
+            )
+        return user
+
+    return make

@@ -1,0 +1,78 @@
+"""Every kind of object: broken by hand, the plan names it, apply mends it, the plan is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+import yaml
+
+from dbkeep import postgresql
+from dbkeep.plan import Risk
+from dbkeep.postgresql import Declared
+from dbkeep.settings import PostgreSQLSettings
+
+Connect = Callable[..., psycopg.Connection[tuple[Any, ...]]]
+
+
+class Break(NamedTuple):
+    name: str
+    sql: str
+    kind: str
+    target: str
+    destructive: bool = False
+
+
+BREAKS = [Break(**case) for case in yaml.safe_load(Path(__file__).with_name("breaks.yml").read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("case", BREAKS, ids=[case.name for case in BREAKS])
+def test_break_is_named_and_mended(
+    case: Break, server: PostgreSQLSettings, declared: Declared, secrets: dict[str, str], connect: Connect
+) -> None:
+    with connect() as session:
+        session.execute(case.sql)
+    plan = postgresql.plan(server, declared, secrets)
+    try:
+        assert (case.kind, case.target) in {(change.kind, change.target) for change in plan}
+        if case.destructive:
+            postgresql.apply(server, declared, secrets)
+            left = postgresql.plan(server, declared, secrets)
+            assert {change.risk for change in left} == {Risk.DESTRUCTIVE}
+    finally:
+        postgresql.apply(server, declared, secrets, allow_destructive=True)
+    assert [(change.kind, change.target) for change in postgresql.plan(server, declared, secrets)] == []
+
+
+def test_outside_the_scope_nothing_is_touched(
+    server: PostgreSQLSettings, declared: Declared, secrets: dict[str, str], connect: Connect
+) -> None:
+    with connect() as session:
+        session.execute("CREATE ROLE reporting LOGIN")
+        session.execute("CREATE SCHEMA elsewhere AUTHORIZATION reporting")
+        session.execute("CREATE TABLE elsewhere.t (id int)")
+        session.execute("GRANT SELECT ON elsewhere.t TO PUBLIC")
+    try:
+        assert list(postgresql.plan(server, declared, secrets)) == []
+    finally:
+        with connect() as session:
+            session.execute("DROP SCHEMA elsewhere CASCADE")
+            session.execute("DROP ROLE reporting")
+
+
+def test_lost_table_is_refused(
+    server: PostgreSQLSettings, declared: Declared, secrets: dict[str, str], connect: Connect
+) -> None:
+    with connect() as session:
+        session.execute("ALTER TABLE chat.settings RENAME TO lost")
+    try:
+        plan = postgresql.plan(server, declared, secrets)
+        refused = {change.target: change.refused for change in plan if change.refused}
+        assert list(refused) == ["chat.settings"]
+    finally:
+        with connect() as session:
+            session.execute("ALTER TABLE chat.lost RENAME TO settings")
+    assert list(postgresql.plan(server, declared, secrets)) == []
