@@ -7,14 +7,18 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: str, *, mode: int = 0o644) -> None:
+def write_atomically(path: Path, content: str, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Replace `path` by `content` with permissions `mode`; a reader sees the old file or the new one, never a part.
+
+    `owner` is a user and a group id; without it the file is the caller's.
 
     The content is never on disk with wider permissions than `mode`.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()

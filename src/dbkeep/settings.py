@@ -44,7 +44,8 @@ class RedisInstance(Settings):
     """One instance by its local socket, as `admin`, whose password is in `password_file`.
 
     `host_settings` are the directives that only the host knows (addresses, ports, paths, certificates);
-    `config_file` and `acl_file` are what the instance starts from, so that a plan sees when they differ from it.
+    `config_file` and `acl_file` are what the instance starts from, so that a plan sees when they differ from it;
+    `unit` is the systemd service to restart where that is allowed.
     """
 
     socket: Path
@@ -53,13 +54,15 @@ class RedisInstance(Settings):
     host_settings: dict[str, str] = {}
     config_file: Path | None = None
     acl_file: Path | None = None
+    unit: str | None = None
 
 
 class RedisSettings(Settings):
-    """The instances of the host, and the memory that declared shares are shares of."""
+    """The instances of the host, the memory that declared shares are shares of, and whether an apply may restart."""
 
     instances: dict[str, RedisInstance]
     memory_bytes: int
+    restart_allowed: bool = False
 
 
 S = TypeVar("S", bound=Settings)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import redis
 
 from dbkeep import plan as plans
-from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.errors import UsageError
 from dbkeep.plan import Change, Plan
 from dbkeep.redis.connect import connect, errors_as_lines
 from dbkeep.redis.declared import ADMIN, Declared
 from dbkeep.redis.declared import read as read_declared
 from dbkeep.redis.diff import ENGINE, diff
+from dbkeep.redis.host import replace_file, restart
 from dbkeep.redis.inspect import count_keys, inspect
-from dbkeep.redis.statements import Commands, WriteFile
+from dbkeep.redis.statements import Operation, Restart, WriteFile
 from dbkeep.settings import RedisSettings
 
 __all__ = ["Declared", "apply", "counts", "plan", "read_declared", "users", "version"]
@@ -55,13 +55,15 @@ def apply(
     with _connected(settings, declared, secrets) as clients:
 
         def execute(change: Change) -> None:
-            operation: Commands | WriteFile = change.operation
+            operation: Operation = change.operation
             if isinstance(operation, WriteFile):
-                _write(operation)
-                return
-            with errors_as_lines(operation.instance, settings.instances[operation.instance]):
-                for command in operation.commands:
-                    clients[operation.instance].execute_command(*command)  # type: ignore[no-untyped-call]
+                replace_file(operation)
+            elif isinstance(operation, Restart):
+                restart(operation)
+            else:
+                with errors_as_lines(operation.instance, settings.instances[operation.instance]):
+                    for command in operation.commands:
+                        clients[operation.instance].execute_command(*command)  # type: ignore[no-untyped-call]
 
         return plans.apply(
             _plan(settings, declared, secrets, clients),
@@ -124,25 +126,3 @@ def _plan(
     files = {instance.password_file for instance in settings.instances.values() if instance.password_file}
     stored = {path: path.read_text(encoding="utf-8").strip() for path in sorted(files)}
     return Plan(ENGINE, tuple(diff(declared, live, settings, dict(secrets), stored)))
-
-
-def _write(operation: WriteFile) -> None:
-    """Replace the file's text in one step; readers see the old or the new text, never a part.
-
-    Raises DbkeepError when the file system refuses.
-    """
-    path = operation.path
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        status = path.stat()
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-            os.fchmod(descriptor, status.st_mode & 0o777)
-            file.write(operation.text)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        raise DbkeepError(f"{path}: cannot be written: {error.strerror}") from None

@@ -15,7 +15,7 @@ from dbkeep.redis.inspect import LiveInstance
 from dbkeep.settings import RedisSettings
 
 ENGINE = "redis"
-RESTART = "needs a restart: run playbooks/site.yml with -e redis_restart=true"
+RESTART = "needs a restart, which is not allowed: run playbooks/site.yml with -e redis_restart=true"
 
 
 def diff(
@@ -37,6 +37,8 @@ def diff(
         )
         changes += _settings(name, settings, instance)
         changes += _configuration_file(host.instances[name].config_file, settings, instance)
+        changes += _restart(name, settings, instance, host)
+        changes += _certificate(name, settings, instance)
         changes += _libraries(declared, name, instance)
         changes += _users(name, expected(declared, name, instance.version_numbers, passwords), instance)
     for path, password in stored_passwords.items():
@@ -50,7 +52,7 @@ def _change(
     kind: str,
     target: str,
     summary: str,
-    operation: statements.Commands | statements.WriteFile,
+    operation: statements.Operation,
     *,
     before: Any = None,
     after: Any = None,
@@ -72,23 +74,44 @@ def _change(
 
 
 def _settings(instance: str, settings: Mapping[str, str], live: LiveInstance) -> Iterator[Change]:
-    for name, value in sorted(settings.items()):
-        before = live.settings.get(name)
-        wanted = statements.canonical(value)
-        if before is not None and statements.canonical(before) == wanted:
-            continue
-        refused = RESTART if name in statements.STATIC else None
-        if before is None:
-            refused = f"Redis {live.version} has no such setting: move it below `since` in redis/instances.yml"
+    unknown = f"Redis {live.version} has no such setting: move it below `since` in redis/instances.yml"
+    for name in _different(settings, live):
+        if name not in statements.STATIC:
+            yield _change(
+                "setting",
+                f"{instance} {name}",
+                f'is "{live.settings.get(name)}", declared "{settings[name]}"',
+                statements.set_setting(instance, name, settings[name]),
+                before=live.settings.get(name),
+                after=settings[name],
+                risk=_risk(name, statements.canonical(settings[name]), live),
+                refused=None if name in live.settings else unknown,
+            )
+
+
+def _different(settings: Mapping[str, str], live: LiveInstance) -> list[str]:
+    """Return the settings that the server does not hold as declared, in alphabetical order."""
+    return [
+        name
+        for name, value in sorted(settings.items())
+        if name not in live.settings or statements.canonical(live.settings[name]) != statements.canonical(value)
+    ]
+
+
+def _restart(instance: str, settings: Mapping[str, str], live: LiveInstance, host: RedisSettings) -> Iterator[Change]:
+    """Yield one restart for all settings that only a start reads; the configuration file is right by then."""
+    names = [name for name in _different(settings, live) if name in statements.STATIC]
+    unit = host.instances[instance].unit
+    if names:
         yield _change(
-            "setting",
-            f"{instance} {name}",
-            f'is "{before}", declared "{value}"',
-            statements.set_setting(instance, name, value),
-            before=before,
-            after=value,
-            risk=_risk(name, wanted, live),
-            refused=refused,
+            "restart",
+            instance,
+            "; ".join(f'{name} is "{live.settings.get(name)}", declared "{settings[name]}"' for name in names),
+            statements.Restart(unit or f"the server of {instance}"),
+            before={name: live.settings.get(name) for name in names},
+            after={name: settings[name] for name in names},
+            risk=Risk.LOCKING,
+            refused=None if unit and host.restart_allowed else RESTART,
         )
 
 
@@ -108,6 +131,18 @@ def _configuration_file(path: Path | None, settings: Mapping[str, str], live: Li
     if path is not None and live.configuration_text != text:
         summary = "does not hold the declared settings, so a restart would lose them"
         yield _change("configuration file", str(path), summary, statements.WriteFile(path, text))
+
+
+def _certificate(instance: str, settings: Mapping[str, str], live: LiveInstance) -> Iterator[Change]:
+    if live.served_certificate != live.installed_certificate:
+        yield _change(
+            "certificate",
+            instance,
+            f"is served from memory, {settings['tls-cert-file']} holds another",
+            statements.load_certificate(instance, settings),
+            before=live.served_certificate,
+            after=live.installed_certificate,
+        )
 
 
 def _libraries(declared: Declared, instance: str, live: LiveInstance) -> Iterator[Change]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from dbkeep.errors import UsageError
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.acl import ACLUser, categories_in, parse_file
 from dbkeep.settings import RedisInstance
+
+HANDSHAKE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class LiveInstance:
-    """`saved_users` and `configuration_text` are what the next start reads; None when the agent is not told where."""
+    """One instance. `saved_users` and `configuration_text` are what the next start reads, `installed_certificate` and
+    `served_certificate` are SHA-256 fingerprints; each is None when the agent is not told where to look."""
 
     version: str
     users: dict[str, ACLUser]
@@ -23,6 +28,8 @@ class LiveInstance:
     libraries: dict[str, str]
     saved_users: dict[str, ACLUser] | None = None
     configuration_text: str | None = None
+    installed_certificate: str | None = None
+    served_certificate: str | None = None
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
@@ -32,7 +39,7 @@ class LiveInstance:
 def inspect(client: redis.Redis, instance: RedisInstance) -> LiveInstance:
     """Return the live state of `instance`.
 
-    Raises UsageError when the ACL or configuration file is unreadable, and redis.RedisError.
+    Raises UsageError when a file is unreadable, DbkeepError when the TLS port does not answer, and redis.RedisError.
     """
     with client.pipeline(transaction=False) as pipeline:
         pipeline.info("server")
@@ -49,6 +56,8 @@ def inspect(client: redis.Redis, instance: RedisInstance) -> LiveInstance:
         libraries=dict(_library(reply) for reply in libraries),
         saved_users=None if saved_text is None else parse_file(saved_text, categories),
         configuration_text=None if instance.config_file is None else _text(instance.config_file),
+        installed_certificate=_installed_certificate(instance),
+        served_certificate=_served_certificate(instance),
     )
 
 
@@ -71,6 +80,27 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}; run as root, or run playbooks/site.yml") from None
+
+
+def _installed_certificate(instance: RedisInstance) -> str | None:
+    file = instance.host_settings.get("tls-cert-file")
+    return None if file is None else _fingerprint(_text(Path(file)))
+
+
+def _served_certificate(instance: RedisInstance) -> str | None:
+    """Return the fingerprint of what a client is shown: a server keeps the certificate that it loaded."""
+    port = instance.host_settings.get("tls-port")
+    if port is None:
+        return None
+    try:
+        return _fingerprint(ssl.get_server_certificate(("127.0.0.1", int(port)), timeout=HANDSHAKE_SECONDS))
+    except OSError as error:
+        raise DbkeepError(f"redis {instance.socket}: no TLS on port {port}: {error}; see its journal") from None
+
+
+def _fingerprint(certificates: str) -> str:
+    first = certificates.partition(ssl.PEM_FOOTER)[0] + ssl.PEM_FOOTER
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
 
 
 def count_keys(client: redis.Redis) -> dict[str, int]:

@@ -48,6 +48,16 @@ class WriteFile:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A restart of an instance's service, for what only its start reads."""
+
+    unit: str
+
+
+Operation = Commands | WriteFile | Restart
+
+
 def directives(
     declared: Declared, instance: str, version: tuple[int, ...], host_settings: Mapping[str, str], memory_bytes: int
 ) -> dict[str, str]:
@@ -117,6 +127,12 @@ def set_setting(instance: str, name: str, value: str) -> Commands:
     return Commands(instance, (("CONFIG", "SET", name, value),))
 
 
+def load_certificate(instance: str, settings: Mapping[str, str]) -> Commands:
+    """Return the command that makes the server read its certificate's files again: Redis does so for the same names."""
+    files = ("tls-cert-file", "tls-key-file", "tls-ca-cert-file")
+    return Commands(instance, (("CONFIG", "SET", *(word for name in files for word in (name, settings[name]))),))
+
+
 def load_library(instance: str, code: str) -> Commands:
     return Commands(instance, (("FUNCTION", "LOAD", "REPLACE", code),))
 
@@ -125,10 +141,12 @@ def delete_library(instance: str, name: str) -> Commands:
     return Commands(instance, (("FUNCTION", "DELETE", name),))
 
 
-def shown(operation: Commands | WriteFile) -> str:
+def shown(operation: Operation) -> str:
     """Return an operation as people may see it: digests masked, code and file text left out."""
     if isinstance(operation, WriteFile):
         return f"write {operation.path}"
+    if isinstance(operation, Restart):
+        return f"systemctl restart {operation.unit}"
     return "; ".join(" ".join(_shown_word(word) for word in command) for command in operation.commands)
 
 

@@ -94,8 +94,11 @@ def test_users_that_are_not_in_the_acl_file_are_drift(planned, applied, settings
 def test_a_static_setting_is_refused_and_nothing_is_applied(settings, declared, passwords, connect) -> None:
     instances = declared.instances.model_copy(update={"settings": {**declared.instances.settings, "databases": 3}})
     changed = declared.model_copy(update={"instances": instances})
+    plan = engine.plan(settings, changed, passwords)
+    assert [(change.kind, change.target) for change in plan] == [("restart", "state"), ("restart", "cache")]
+    assert all('databases is "1", declared "3"' in change.summary for change in plan)
     connect("admin", "state").execute_command("ACL", "DELUSER", "svc_ws")
-    with pytest.raises(ApplyError, match="state databases: needs a restart"):
+    with pytest.raises(ApplyError, match="redis restart state: needs a restart, which is not allowed"):
         engine.apply(settings, changed, passwords)
     assert "svc_ws" not in connect("admin", "state").acl_users()
     engine.apply(settings, declared, passwords)
