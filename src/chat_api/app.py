@@ -64,7 +64,7 @@ def create_app(configuration: Configuration, credentials: Credentials) -> FastAP
         generate_unique_id_function=_operation_id,
     )
     app.add_middleware(RequestBounds)
-    problems.register(app)
+    problems.register(app, [route for domain in DOMAINS for route in domain.router.routes])
     for domain in DOMAINS:
         app.include_router(domain.router)
     return app

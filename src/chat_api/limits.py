@@ -42,7 +42,7 @@ LOGIN_BY_ADDRESS = Limit("login-address", burst=50, count=60, period_seconds=60,
 REGISTER_BY_ADDRESS = Limit("register-address", burst=50, count=60, period_seconds=3600, auth=True)
 REFRESH_BY_ADDRESS = Limit("refresh-address", burst=100, count=300, period_seconds=60, auth=True)
 SEND_BY_USER = Limit("send-user", burst=30, count=300, period_seconds=60)
-CREATE_BY_USER = Limit("create-user", burst=20, count=60, period_seconds=3600)
+CREATE_BY_USER = Limit("create-user", burst=50, count=120, period_seconds=3600)
 
 
 class Limits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +65,13 @@ def unavailable() -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "A store does not answer now. Try again.", {"Retry-After": "2"})
 
 
-def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses=` of a route that may answer with these problems."""
+def documented(*statuses: HTTPStatus, body: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses=` of a route that may answer with these problems; `body` if it reads one."""
+    of_body = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE) if body else ()
     always = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE)
     return {
         int(status): {"model": ProblemBody, "description": status.phrase, "content": {MEDIA_TYPE: {}}}
-        for status in (*statuses, *always)
+        for status in (*statuses, *of_body, *always)
     }
 
 
@@ -85,11 +87,6 @@ async def _problem(_: Request, error: Exception) -> JSONResponse:
     return _answer(error.status, error.detail, error.headers)
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    return _answer(error.status_code, str(error.detail), error.headers)
-
-
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
     # The input is left out: it may be a password.
@@ -103,10 +100,23 @@ async def _store(_: Request, error: Exception) -> JSONResponse:
     return _answer(problem.status, problem.detail, problem.headers)
 
 
-def register(app: FastAPI) -> None:
-    """Make `app` answer every expected error as a problem; `chat_api.requests` answers the unexpected ones."""
+def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make `app` answer every expected error as a problem; `chat_api.requests` answers the unexpected ones.
+
+    `routes` are all of the API's: a 405 lists what the path allows, which each route alone does not know.
+    """
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+            methods = {method for route in matching for method in getattr(route, "methods", ())}
+            headers["Allow"] = ", ".join(sorted(methods))
+        return _answer(error.status_code, str(error.detail), headers)
+
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, _invalid)
     for kind in STORE_UNAVAILABLE:
         app.add_exception_handler(kind, _store)

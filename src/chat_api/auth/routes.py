@@ -17,7 +17,7 @@ router = APIRouter(prefix="/auth", tags=["auth"])
 @router.post(
     "/register",
     status_code=HTTPStatus.CREATED,
-    responses=documented(HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS),
+    responses=documented(HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS, body=True),
 )
 async def register(registration: Registration, request: Request, services: Provided) -> Registered:
     await services.limits.take(REGISTER_BY_ADDRESS, network(request))
@@ -27,14 +27,14 @@ async def register(registration: Registration, request: Request, services: Provi
     return Registered(id=user_id, username=registration.username)
 
 
-@router.post("/login", responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS))
+@router.post("/login", responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS, body=True))
 async def log_in(login: Login, request: Request, services: Provided) -> Tokens:
     await services.limits.take(LOGIN_BY_ADDRESS, network(request))
     await services.limits.take(LOGIN_BY_ACCOUNT, services.authentication.limited_subject(login.login))
     return await services.authentication.log_in(login.login, login.password.get_secret_value())
 
 
-@router.post("/refresh", responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS))
+@router.post("/refresh", responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS, body=True))
 async def refresh(token: Refresh, request: Request, services: Provided) -> Tokens:
     await services.limits.take(REFRESH_BY_ADDRESS, network(request))
     return await services.authentication.refresh(token.refresh_token.get_secret_value())

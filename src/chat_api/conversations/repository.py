@@ -34,7 +34,7 @@ class Conversations:
         moment = now()
         participants = [str(acting_user), *map(str, others)]
         document: Document = {
-            "_id": _private_id(participants) if kind == "private" else ObjectId(),
+            "_id": private_id(participants) if kind == "private" else ObjectId(),
             "type": kind,
             "participants": participants,
             "created_by": str(acting_user),
@@ -80,7 +80,7 @@ def _own(acting_user: UUID, conversation_id: str) -> Document:
     return {"_id": ObjectId(conversation_id), "participants": str(acting_user), "is_active": True}
 
 
-def _private_id(participants: Sequence[str]) -> ObjectId:
+def private_id(participants: Sequence[str]) -> ObjectId:
     return ObjectId(hashlib.sha256("\x1f".join(sorted(participants)).encode("ascii")).digest()[:12])
 
 

@@ -23,7 +23,7 @@ ConversationId = Annotated[ObjectIdText, Path()]
     "",
     status_code=HTTPStatus.CREATED,
     responses={HTTPStatus.OK: {"model": Conversation, "description": "The private conversation that there was"}}
-    | documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
+    | documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS, body=True),
 )
 async def create_conversation(
     new: NewConversation, user: CurrentUser, services: Provided, response: Response

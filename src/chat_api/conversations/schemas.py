@@ -19,7 +19,9 @@ class NewConversation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["private", "group"]
-    participants: Annotated[list[UUID], Field(min_length=1, max_length=MOST_PARTICIPANTS - 1)]
+    participants: Annotated[
+        list[UUID], Field(min_length=1, max_length=MOST_PARTICIPANTS - 1, json_schema_extra={"uniqueItems": True})
+    ]
     name: Annotated[Text, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)] | None = None
 
     @model_validator(mode="after")

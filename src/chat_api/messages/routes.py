@@ -22,7 +22,9 @@ router = APIRouter(prefix="/conversations/{conversation_id}", tags=["messages"])
     "/messages/{client_id}",
     status_code=HTTPStatus.CREATED,
     responses={HTTPStatus.OK: {"model": Message, "description": "The message was stored by an earlier request"}}
-    | documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS),
+    | documented(
+        HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS, body=True
+    ),
 )
 async def send_message(
     *,
@@ -64,7 +66,7 @@ async def list_messages(
     )
 
 
-@router.post("/read", responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND))
+@router.post("/read", responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, body=True))
 async def mark_read(conversation_id: ConversationId, mark: ReadMark, user: CurrentUser, services: Provided) -> Marked:
     """Mark messages of others as read by the caller."""
     return Marked(marked=await services.messages.mark_read(user.user_id, conversation_id, mark.message_ids))

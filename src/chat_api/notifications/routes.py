@@ -41,7 +41,7 @@ async def read_preferences(user: CurrentUser, services: Provided) -> Preferences
     return await services.notification_preferences.own(user.user_id)
 
 
-@router.put("/preferences", status_code=HTTPStatus.NO_CONTENT, responses=documented(HTTPStatus.UNAUTHORIZED))
+@router.put("/preferences", status_code=HTTPStatus.NO_CONTENT, responses=documented(HTTPStatus.UNAUTHORIZED, body=True))
 async def put_preferences(preferences: Preferences, user: CurrentUser, services: Provided) -> None:
     await services.notification_preferences.put(user.user_id, preferences)
 

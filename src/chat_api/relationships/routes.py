@@ -45,7 +45,7 @@ async def request_friendship(user_id: Other, user: CurrentUser, services: Provid
 @router.post(
     "/requests/{user_id}/answer",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND),
+    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, body=True),
 )
 async def answer_friendship(user_id: Other, answer: Answer, user: CurrentUser, services: Provided) -> None:
     """Accept or reject the request of `user_id`."""

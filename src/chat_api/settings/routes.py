@@ -31,7 +31,7 @@ async def read_settings(user: CurrentUser, services: Provided) -> dict[str, Json
 @router.put(
     "/settings/{key}",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT),
+    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, body=True),
 )
 async def put_setting(key: Key, setting: SettingValue, user: CurrentUser, services: Provided) -> None:
     await services.settings.put(user.user_id, key, setting.value)

@@ -32,8 +32,8 @@ class Settings:
             done = await connection.execute(
                 """
                 INSERT INTO chat.settings (id, user_id, key, value)
-                SELECT %(id)s, %(user)s, %(key)s, %(value)s
-                 WHERE (SELECT count(*) FROM chat.settings WHERE user_id = %(user)s AND key <> %(key)s) < %(most)s
+                SELECT %(id)s, %(user)s, %(key)s::text, %(value)s
+                 WHERE (SELECT count(*) FROM chat.settings WHERE user_id = %(user)s AND key <> %(key)s::text) < %(most)s
                 ON CONFLICT (user_id, key) DO UPDATE SET value = excluded.value
                 """,
                 {"id": uuid7(), "user": acting_user, "key": key, "value": Jsonb(value), "most": MOST_SETTINGS},

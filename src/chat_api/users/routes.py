@@ -27,7 +27,7 @@ async def read_profile(user: CurrentUser, services: Provided) -> OwnProfile:
     return await services.profiles.own(user.user_id)
 
 
-@router.patch("/profile", responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND))
+@router.patch("/profile", responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, body=True))
 async def change_profile(change: ProfileChange, user: CurrentUser, services: Provided) -> OwnProfile:
     return await services.profiles.change(user.user_id, change.model_dump(exclude_unset=True))
 
