@@ -28,16 +28,16 @@ options:
 """
 
 EXAMPLES = """
-- name: Copy the bundle
+- name: Copy the package
   ansible.builtin.copy:
-    src: "{{ lookup('dbkeep_bundle', '3.11').path }}"
-    dest: /opt/dbkeep/bundle.tar.gz
+    src: "{{ lookup('dbkeep_bundle', '3.11').package }}"
+    dest: /opt/dbkeep/dbkeep.whl
     mode: "0644"
 """
 
 RETURN = """
 _list:
-  description: For each version, C(path) of the file on the controller and C(digest), which changes with its content.
+  description: For each version, the files C(dependencies) and C(package) on the controller, and the C(digest) of both.
   type: list
   elements: dict
 """
@@ -50,4 +50,7 @@ class LookupModule(LookupBase):
             bundles = [build_bundle(str(t), architecture=self.get_option("architecture")) for t in terms]
         except DbkeepError as error:
             raise AnsibleError(str(error)) from None
-        return [{"path": str(bundle.path), "digest": bundle.digest} for bundle in bundles]
+        return [
+            {"dependencies": str(bundle.dependencies), "package": str(bundle.package), "digest": bundle.digest}
+            for bundle in bundles
+        ]

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -18,34 +19,28 @@ short_description: Makes a virtual environment from a bundle of dbkeep
 description:
   - Needs no network and no pip. The environment uses the Python this module runs with.
   - O(path) is a link that changes only when the new environment is whole, so an interrupted run leaves the old one.
+  - Environments share one folder of dependencies; the last one to leave it removes it.
 options:
-  path:
-    description: Where programs find the environment.
+  path: {description: Where programs find the environment., type: path, required: true}
+  digest: {description: The bundle's digest., type: str, required: true}
+  dependencies:
+    description: Folder of the dependencies; made from the archive of the same name with C(.tar.gz) when it is missing.
     type: path
     required: true
-  bundle:
-    description: The bundle on this host.
-    type: path
-    required: true
-  digest:
-    description: The bundle's digest; the environment is made again when it changes.
-    type: str
-    required: true
+  package: {description: The wheel of dbkeep., type: path, required: true}
 """
 
 EXAMPLES = """
 - name: Make the agent's environment
   dbkeep_venv:
     path: /opt/dbkeep/venv
-    bundle: /opt/dbkeep/bundle.tar.gz
-    digest: "{{ agent_bundle.digest }}"
+    digest: "{{ bundle.digest }}"
+    dependencies: /opt/dbkeep/dependencies-3.11-x86_64-0123456789abcdef
+    package: /opt/dbkeep/dbkeep.whl
 """
 
 RETURN = """
-release:
-  description: The folder that O(path) points to.
-  type: str
-  returned: success
+release: {description: The folder that O(path) points to., type: str, returned: success}
 """
 
 SCRIPT = """#!{path}/bin/python
@@ -57,23 +52,38 @@ sys.exit(main())
 """
 
 
-def make(release: Path, path: Path, bundle: Path) -> None:
-    if release.exists():
-        shutil.rmtree(release)
+def unpack(dependencies: Path) -> None:
+    archive, unfinished = Path(f"{dependencies}.tar.gz"), Path(f"{dependencies}.unfinished")
+    if dependencies.exists():
+        return
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with tarfile.open(archive) as opened:
+        # Debian 12's Python is older than the filter.
+        opened.extraction_filter = getattr(tarfile, "data_filter", None)
+        opened.extractall(unfinished)  # noqa: S202 - dbkeep's own file, copied by its checksum
+    # Services that may not write here would otherwise compile everything at every start.
+    compileall.compile_dir(unfinished, quiet=2, workers=0)
+    (unfinished / "used-by").mkdir()
+    unfinished.rename(dependencies)
+    archive.unlink()
+
+
+def make(release: Path, path: Path, dependencies: Path, package: Path) -> None:
+    shutil.rmtree(release, ignore_errors=True)
     venv.EnvBuilder(symlinks=True, with_pip=False).create(release)
     packages = release / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    with tarfile.open(bundle) as archive:
-        # Debian 12's Python is older than the filter.
-        archive.extraction_filter = getattr(tarfile, "data_filter", None)
-        archive.extractall(packages)  # noqa: S202 - dbkeep's own file, copied by its checksum
-    # Services that may not write here would otherwise compile everything at every start.
-    compileall.compile_dir(packages, quiet=2, workers=0)
+    with zipfile.ZipFile(package) as wheel:
+        wheel.extractall(packages)  # noqa: S202 - dbkeep's own file, copied by its checksum
+    compileall.compile_dir(packages, quiet=2)
+    (packages / "dependencies.pth").write_text(f"{dependencies}\n", encoding="utf-8")
     script = release / "bin/dbkeep"
     script.write_text(SCRIPT.format(path=path), encoding="utf-8")
     script.chmod(0o755)
 
 
-def put_in_place(release: Path, path: Path) -> None:
+def put_in_place(release: Path, path: Path, dependencies: Path) -> None:
+    mark = str(path).strip("/").replace("/", "-")
+    (dependencies / "used-by" / mark).touch()
     link = path.with_name(f".{path.name}.new")
     link.unlink(missing_ok=True)
     link.symlink_to(release.name)
@@ -81,28 +91,29 @@ def put_in_place(release: Path, path: Path) -> None:
     for other in path.parent.glob(f"{path.name}-*"):
         if other != release:
             shutil.rmtree(other)
+    for other in dependencies.parent.glob("dependencies-*/used-by"):
+        if other.parent != dependencies:
+            (other / mark).unlink(missing_ok=True)
+            if not any(other.iterdir()):
+                shutil.rmtree(other.parent)
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "bundle": {"type": "path", "required": True},
-            "digest": {"type": "str", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    path, bundle = Path(module.params["path"]), Path(module.params["bundle"])
+    words = {"digest": {"type": "str", "required": True}}
+    paths = {name: {"type": "path", "required": True} for name in ("path", "dependencies", "package")}
+    module = AnsibleModule(argument_spec={**paths, **words}, supports_check_mode=True)
+    path, dependencies, package = (Path(module.params[name]) for name in paths)
     release = path.with_name(f"{path.name}-{module.params['digest']}")
-    changed = path.resolve() != release.resolve() or not (release / "bin/dbkeep").exists()
-    if changed and path.exists() and not path.is_symlink():
+    changed = not path.is_symlink() or path.resolve() != release or not release.exists()
+    if path.exists() and not path.is_symlink():
         module.fail_json(msg=f"{path} is not a link that dbkeep made; move it away")
     if changed and not module.check_mode:
         try:
-            make(release, path, bundle)
-            put_in_place(release, path)
-        except (OSError, tarfile.TarError) as error:
-            module.fail_json(msg=f"{path} cannot be made from {bundle}: {error}")
+            unpack(dependencies)
+            make(release, path, dependencies, package)
+            put_in_place(release, path, dependencies)
+        except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+            module.fail_json(msg=f"{path} cannot be made: {error}")
     module.exit_json(changed=changed, release=str(release))
 
 

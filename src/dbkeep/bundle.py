@@ -1,6 +1,7 @@
-"""The bundle: one file with this package and everything it needs, for the Python of a host.
+"""The bundle: this package as a wheel, and everything it needs in one archive for the Python of a host.
 
 It is made on the controller from the hashes in uv.lock, so a host needs no package registry, no pip and no compiler.
+The two parts have digests of their own: a change of this package does not send its dependencies again.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dbkeep.environment import checkout
 from dbkeep.errors import UsageError
 
-# Part of the digest: raise it when the content of a bundle changes without a change of its sources.
-_FORMAT = 1
+# Part of every digest: raise it when the content of a bundle changes without a change of its sources.
+_FORMAT = 2
 _PACKAGES = ("src/dbkeep", "src/chat_api")
 # glibc 2.28 and newer: Debian 12 and 13, Ubuntu 22.04 and 24.04.
 _PLATFORM = "{architecture}-manylinux_2_28"
@@ -35,8 +35,15 @@ _LEFT_OUT = {"direct_url.json", "uv_cache.json", "uv_build.json", ".lock"}
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    path: Path
-    digest: str
+    """The two files on the controller; their names end in their digests."""
+
+    dependencies: Path
+    package: Path
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that change whenever the content of the bundle does."""
+        return _digest([self.dependencies.name.encode(), self.package.name.encode()])
 
 
 def cache_directory() -> Path:
@@ -54,9 +61,9 @@ def build_bundle(
     root: Path | None = None,
     into: Path | None = None,
 ) -> Bundle:
-    """Return the bundle of the checkout for hosts with `python_version` ("3.11"), made if it does not exist.
+    """Return the bundle of the checkout for hosts with `python_version` ("3.11"); parts that exist are not made again.
 
-    Its digest stands for everything in it. Raises UsageError when no bundle can be made for such a host, or uv fails.
+    Raises UsageError when no bundle can be made for such a host, or uv fails.
     """
     if python_version not in _PYTHONS or architecture not in _ARCHITECTURES:
         raise UsageError(
@@ -64,48 +71,68 @@ def build_bundle(
             f"hosts need Python {', '.join(_PYTHONS)} on {' or '.join(_ARCHITECTURES)}"
         )
     root, into = root or checkout(), into or cache_directory()
-    digest = source_digest(root, python_version, architecture, extras)
-    bundle = Bundle(into / f"dbkeep-{python_version}-{architecture}-{digest}.tar.gz", digest)
-    if bundle.path.is_file():
-        return bundle
-    into.mkdir(parents=True, exist_ok=True)
-    with _alone(into / "lock"):
-        if not bundle.path.is_file():
-            _build(root, python_version, architecture, extras, bundle.path)
-            _forget_others(bundle.path, f"dbkeep-{python_version}-{architecture}-*")
+    host = f"{python_version}-{architecture}"
+    locked = _digest([repr((_FORMAT, host, tuple(extras))).encode(), (root / "uv.lock").read_bytes()])
+    sources = _digest(_source_contents(root))
+    bundle = Bundle(into / f"dependencies-{host}-{locked}.tar.gz", into / f"dbkeep-{sources}.whl")
+
+    def make_dependencies(work: Path) -> Path:
+        return _make_dependencies(root, work, python_version, architecture, extras)
+
+    _make(bundle.dependencies, make_dependencies, f"dependencies-{host}-*.tar.gz")
+    _make(bundle.package, lambda work: _make_package(root, work), "dbkeep-*.whl")
     return bundle
 
 
-def source_digest(root: Path, python_version: str, architecture: str, extras: Sequence[str]) -> str:
-    """Return 16 hexadecimal digits that change whenever the content of the bundle would."""
-    whole = hashlib.sha256(repr((_FORMAT, python_version, architecture, tuple(extras))).encode())
-    for path in [root / "uv.lock", root / "pyproject.toml", *_sources(root)]:
-        content = path.read_bytes()
-        whole.update(f"{path.relative_to(root)}\0{len(content)}\0".encode() + content)
+def _digest(contents: Iterable[bytes]) -> str:
+    whole = hashlib.sha256()
+    for content in contents:
+        whole.update(len(content).to_bytes(8) + content)
     return whole.hexdigest()[:16]
 
 
-def _sources(root: Path) -> list[Path]:
-    found = [path for package in _PACKAGES for path in (root / package).rglob("*")]
-    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
+def _source_contents(root: Path) -> Iterable[bytes]:
+    found = (path for package in _PACKAGES for path in (root / package).rglob("*"))
+    files = sorted(path for path in found if "__pycache__" not in path.parts and path.is_file())
+    for path in (root / "pyproject.toml", *files):
+        yield str(path.relative_to(root)).encode()
+        yield path.read_bytes()
 
 
-def _build(root: Path, python_version: str, architecture: str, extras: Sequence[str], path: Path) -> None:
-    # Unfinished work stays in this folder; only a rename brings a whole file to `path`.
-    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=path.parent) as name:
-        work = Path(name)
-        requirements, tree = work / "requirements.txt", work / "tree"
-        chosen = [word for extra in extras for word in ("--extra", extra)]
-        _uv(root, "export", "--frozen", "--no-dev", *chosen, "--no-emit-project", "--output-file", str(requirements))
-        _uv(root, "build", "--wheel", "--out-dir", str(work))
-        target = ["--python-version", python_version, "--python-platform", _PLATFORM.format(architecture=architecture)]
-        install = ["pip", "install", "--target", str(tree), *target, "--only-binary", ":all:", "--no-deps"]
-        _uv(root, *install, "--require-hashes", "--requirement", str(requirements))
-        _uv(root, *install, *(str(wheel) for wheel in work.glob("*.whl")))
-        # Its scripts start with the controller's interpreter.
-        shutil.rmtree(tree / "bin")
-        _pack(tree, work / "bundle")
-        (work / "bundle").replace(path)
+def _make(path: Path, make: Callable[[Path], Path], others: str) -> None:
+    """Make the file `path` unless it exists: whole, once, whoever else asks for it at the same time."""
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.is_file():
+            return
+        for unfinished in path.parent.glob("unfinished-*"):
+            shutil.rmtree(unfinished)
+        with tempfile.TemporaryDirectory(prefix="unfinished-", dir=path.parent) as work:
+            make(Path(work)).replace(path)
+        # Two older ones stay: going back and forth between two states should not build each time.
+        for old in sorted(path.parent.glob(others), key=lambda other: other.stat().st_mtime)[:-3]:
+            old.unlink()
+
+
+def _make_dependencies(root: Path, work: Path, python_version: str, architecture: str, extras: Sequence[str]) -> Path:
+    requirements, tree, archive = work / "requirements.txt", work / "tree", work / "dependencies.tar.gz"
+    chosen = [word for extra in extras for word in ("--extra", extra)]
+    _uv(root, "export", "--frozen", "--no-dev", *chosen, "--no-emit-project", "--output-file", str(requirements))
+    host = ["--python-version", python_version, "--python-platform", _PLATFORM.format(architecture=architecture)]
+    exact = ["--only-binary", ":all:", "--no-deps", "--require-hashes"]
+    _uv(root, "pip", "install", "--target", str(tree), *host, *exact, "--requirement", str(requirements))
+    # Its scripts start with the controller's interpreter.
+    shutil.rmtree(tree / "bin")
+    _pack(tree, archive)
+    return archive
+
+
+def _make_package(root: Path, work: Path) -> Path:
+    _uv(root, "build", "--wheel", "--out-dir", str(work))
+    return next(work.glob("*.whl"))
 
 
 def _uv(root: Path, *words: str) -> None:
@@ -127,7 +154,7 @@ def _uv(root: Path, *words: str) -> None:
 
 
 def _pack(tree: Path, path: Path) -> None:
-    # Same tree, same bytes: a rebuilt bundle must not look new to the hosts that have it.
+    # Same tree, same bytes: an archive made on another controller must not look new to the hosts that have it.
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
@@ -144,19 +171,3 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.mtime = 0
     member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
     return member
-
-
-def _forget_others(path: Path, pattern: str) -> None:
-    others = sorted((p for p in path.parent.glob(pattern) if p != path), key=lambda p: p.stat().st_mtime)
-    # Two older ones stay: switching branches back and forth should not build each time.
-    for old in others[:-2]:
-        old.unlink()
-    for unfinished in path.parent.glob("unfinished-*"):
-        shutil.rmtree(unfinished)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
