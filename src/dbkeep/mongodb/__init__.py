@@ -8,12 +8,12 @@ from pathlib import Path
 from pymongo.errors import PyMongoError
 
 from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.mongodb import connect as _connect
 from dbkeep.mongodb import declared as _declared
+from dbkeep.mongodb import diff as _diff
 from dbkeep.mongodb import index_diff, statements
 from dbkeep.mongodb import inspect as _inspect
-from dbkeep.mongodb.connect import Client, connect, describe
 from dbkeep.mongodb.declared import Declared
-from dbkeep.mongodb.diff import ENGINE, Findings, diff, validation_differs
 from dbkeep.plan import Change, Plan
 from dbkeep.plan import apply as apply_plan
 from dbkeep.settings import MongoDBSettings
@@ -36,7 +36,7 @@ def plan(settings: MongoDBSettings, declared: Declared, secrets: Mapping[str, st
 
     Raises UsageError when a password is missing or no usable server answers.
     """
-    with connect(settings) as connection:
+    with _connect.connect(settings) as connection:
         return _plan(connection, settings, declared, secrets)
 
 
@@ -52,7 +52,7 @@ def apply(
 
     Raises UsageError as plan does, ApplyError before the first change when one is refused and at the first that fails.
     """
-    with connect(settings) as connection:
+    with _connect.connect(settings) as connection:
         planned = _plan(connection, settings, declared, secrets)
 
         def execute(change: Change) -> None:
@@ -60,41 +60,43 @@ def apply(
                 try:
                     connection[command.database].command(command.document)
                 except PyMongoError as error:
-                    raise DbkeepError(describe(error)) from None
+                    raise DbkeepError(_connect.describe(error)) from None
 
         return apply_plan(planned, execute, allow_destructive=allow_destructive, on_change=on_change)
 
 
 def version(settings: MongoDBSettings) -> str:
     """Return the server's version, such as 6.0.5."""
-    with connect(settings) as connection:
+    with _connect.connect(settings) as connection:
         return str(connection.admin.command("buildInfo")["version"])
 
 
 def counts(settings: MongoDBSettings) -> dict[str, int]:
     """Return the number of documents of every collection of the database, by namespace ("chat.messages")."""
-    with connect(settings) as connection:
+    with _connect.connect(settings) as connection:
         return _inspect.counts(connection, settings.database)
 
 
-def _plan(connection: Client, settings: MongoDBSettings, declared: Declared, secrets: Mapping[str, str]) -> Plan:
+def _plan(
+    connection: _connect.Client, settings: MongoDBSettings, declared: Declared, secrets: Mapping[str, str]
+) -> Plan:
     wanted = {name: secrets.get(name, "") for name in users(declared)}
     missing = [name for name, password in wanted.items() if not password]
     if missing:
         raise UsageError(f"no password for the MongoDB user {', '.join(missing)}; run: dbkeep init")
     live = _inspect.inspect(connection, settings, wanted)
     findings = _findings(connection, declared, live)
-    return Plan(ENGINE, tuple(diff(declared, live, findings, wanted)))
+    return Plan(_diff.ENGINE, tuple(_diff.diff(declared, live, findings, wanted)))
 
 
-def _findings(connection: Client, declared: Declared, live: _inspect.Live) -> Findings:
+def _findings(connection: _connect.Client, declared: Declared, live: _inspect.Live) -> _diff.Findings:
     """Ask the documents about what would change for them, and only about that."""
     violations, expiring = {}, set()
     for collection in declared.collections:
         present = live.collections.get(collection.name)
         if present is None or present.empty or present.type != "collection":
             continue
-        if validation_differs(collection, present):
+        if _diff.validation_differs(collection, present):
             violations[collection.name] = _inspect.violations(
                 connection, declared.database, collection.name, collection.validator
             )
@@ -104,7 +106,7 @@ def _findings(connection: Client, declared: Declared, live: _inspect.Live) -> Fi
             path, seconds = index.fields[0][0], index.expire_after_seconds
             if _inspect.holds_expired(connection, declared.database, collection.name, path, seconds):
                 expiring.add((collection.name, index.name))
-    return Findings(violations, frozenset(expiring))
+    return _diff.Findings(violations, frozenset(expiring))
 
 
 def _is_live(index: _declared.Index, present: _inspect.LiveCollection) -> bool:

@@ -32,6 +32,10 @@ from dbkeep.settings import MongoDBSettings
 
 ENGINE = "mongodb"
 ELECTION_SECONDS = 30
+RECONFIGURATION_SECONDS = 60
+# ConfigurationInProgress, NewReplicaSetConfigurationIncompatible (another version came first),
+# CurrentConfigNotCommittedYet.
+BUSY_RECONFIGURING = frozenset({109, 103, 308})
 ADMINISTRATOR_ROLES = [{"role": "root", "db": "admin"}]
 
 
@@ -181,7 +185,7 @@ def _change_member(name: str, host: str, verb: str) -> Change:
     def operation(settings: MongoDBSettings, credentials: Mapping[str, Any]) -> None:
         wait_for_primary(settings)
         with client(settings, **credentials) as connection:
-            reconfigure(connection, host, verb)
+            _reconfigure(connection, host, verb)
 
     return Change(
         engine=ENGINE,
@@ -196,16 +200,28 @@ def _change_member(name: str, host: str, verb: str) -> Change:
     )
 
 
-def reconfigure(connection: Client, host: str, verb: str) -> None:
-    """Add or remove one member. The server allows one change of the voting members at a time."""
-    config = connection.admin.command("replSetGetConfig")["config"]
-    if verb == "add":
-        number = 1 + max(member["_id"] for member in config["members"])
-        config["members"].append({"_id": number, "host": host})
-    else:
-        config["members"] = [member for member in config["members"] if member["host"] != host]
-    config["version"] += 1
-    connection.admin.command("replSetReconfig", config)
+def _reconfigure(connection: Client, host: str, verb: str) -> None:
+    """Add or remove one member: the server allows one change of the voting members at a time.
+
+    A member that is added votes only once it has a copy of the data; the server makes it a voter by a reconfiguration
+    of its own, which a second change has to wait for (MongoDB manual, "replSetReconfig").
+    """
+    deadline = time.monotonic() + RECONFIGURATION_SECONDS
+    while True:
+        config = connection.admin.command("replSetGetConfig")["config"]
+        if verb == "add":
+            number = 1 + max(member["_id"] for member in config["members"])
+            config["members"].append({"_id": number, "host": host})
+        else:
+            config["members"] = [member for member in config["members"] if member["host"] != host]
+        config["version"] += 1
+        try:
+            connection.admin.command("replSetReconfig", config)
+            return
+        except OperationFailure as error:
+            if error.code not in BUSY_RECONFIGURING or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def _create_administrator(name: str) -> Change:

@@ -82,12 +82,9 @@ def _string_problems(schema: dict[str, Any], at: Location) -> Iterator[Problem]:
             re.compile(pattern)
         except (re.error, TypeError) as error:
             yield (*at, "pattern"), f"not a regular expression: {error}"
-    if "enum" not in schema and "maxLength" not in schema and not _is_whole(pattern):
-        yield at, "a string needs maxLength, an enum, or a pattern from ^ to $"
-
-
-def _is_whole(pattern: Any) -> bool:
-    return isinstance(pattern, str) and pattern.startswith("^") and pattern.endswith("$")
+    # A pattern is no bound: its $ also matches before a line break at the end.
+    if "enum" not in schema and not isinstance(schema.get("maxLength"), int):
+        yield at, "a string needs maxLength or an enum"
 
 
 def types_of(schema: dict[str, Any]) -> list[str]:

@@ -113,6 +113,7 @@ def _options(
     options += ["--replSet", settings.replica_set, "--wiredTigerCacheSizeGB", str(cache_gb), "--oplogSize", "128"]
     options += ["--logpath", str(folder / "mongod.log"), "--logappend", "--unixSocketPrefix", str(folder)]
     options += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+    options += ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"]
     if security:
         parameters = {
             "enableLocalhostAuthBypass": "false",

@@ -1,0 +1,70 @@
+"""A replica set and its administrator out of bare servers, without the localhost exception and without a password."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from pymongo import WriteConcern
+from pymongo.errors import OperationFailure
+
+from dbkeep.errors import UsageError
+from dbkeep.mongodb import bootstrap
+from dbkeep.mongodb.connect import address, client, connect
+from dbkeep.sandbox import mongodb as sandbox
+from dbkeep.settings import MongoDBSettings
+
+UNAUTHORIZED = 13
+
+
+def test_one_server_then_three(folder: Path, security: sandbox.Security) -> None:
+    with ExitStack() as stack:
+        first, second, third = (
+            stack.enter_context(sandbox.start(folder / name, security=security, initiate=False, cache_gb=0.25))
+            for name in ("first", "second", "third")
+        )
+        alone, everyone = [address(first)], [address(member) for member in (first, second, third)]
+
+        assert [change.kind for change in bootstrap.plan(first, alone)] == ["replica set", "administrator"]
+        _anonymous_is_refused(first)
+        made = bootstrap.apply(first, alone, security.keyfile)
+        assert [change.target for change in made] == ["chat", "CN=mongodb-admin,OU=administrators"]
+        assert list(bootstrap.plan(first, alone)) == []
+        assert bootstrap.apply(first, alone, security.keyfile) == ()
+        _anonymous_is_refused(first)
+
+        with pytest.raises(UsageError, match=f"^{alone[0]} is already a member of replica set chat; run the play"):
+            bootstrap.plan(second, everyone)
+
+        growth = bootstrap.apply(first, everyone, security.keyfile)
+        assert [(change.kind, change.target) for change in growth] == [
+            ("replica set member", member) for member in everyone[1:]
+        ]
+        assert list(bootstrap.plan(first, everyone)) == []
+        with connect(third) as connection:
+            concern = WriteConcern(w=3, wtimeout=20_000)
+            connection["chat"].get_collection("t", write_concern=concern).insert_one({"a": 1})
+
+        held = bootstrap.apply(first, everyone[:2], security.keyfile)
+        assert held == ()
+        (gone,) = bootstrap.apply(first, everyone[:2], security.keyfile, allow_destructive=True)
+        assert (gone.summary, gone.target) == (f"remove member {everyone[2]} from replica set chat", everyone[2])
+        assert list(bootstrap.plan(first, everyone[:2])) == []
+
+
+def _anonymous_is_refused(settings: MongoDBSettings) -> None:
+    with client(settings, direct=True) as anonymous:
+        for database, command in (
+            ("admin", {"createUser": "intruder", "pwd": "x", "roles": ["root"]}),
+            ("$external", {"createUser": "CN=intruder", "roles": [{"role": "root", "db": "admin"}]}),
+            ("admin", {"replSetInitiate": {"_id": "chat", "members": [{"_id": 0, "host": address(settings)}]}}),
+        ):
+            with pytest.raises(OperationFailure) as refusal:
+                anonymous[database].command(command)
+            assert refusal.value.code == UNAUTHORIZED
+
+
+def test_a_certificate_that_cannot_be_read_is_named(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing\.pem: no certificate can be read from it: .*; run playbooks/site"):
+        bootstrap.subject(folder / "missing.pem")
