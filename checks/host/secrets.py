@@ -42,19 +42,19 @@ def test_private_files_are_private(host_facts: dict[str, Any], observe: Observe)
 
 @control(
     "OS-03",
-    "Nobody can log on as a service's account",
+    "Nobody can log on as a service's account: its password is locked and it has no SSH key",
     severity="high",
     sources=("CIS Debian Linux 12 5.4",),
-    fix="run playbooks/site.yml, or: usermod --shell /usr/sbin/nologin --lock ACCOUNT",
+    fix="usermod --lock ACCOUNT, and remove the .ssh folder of its home",
 )
 def test_service_accounts_cannot_log_on(host_facts: dict[str, Any], observe: Observe) -> None:
     accounts = host_facts["accounts"]
     observe(**accounts)
     assert accounts, "none of the services' accounts is there"
     wrong = [
-        f"{name} (shell {account['shell']}, password {account['password']})"
+        f"{name} ({account['shell']}, password {account['password']}, SSH keys {account['authorized_keys']})"
         for name, account in accounts.items()
-        if account["password"] != "locked" or not account["shell"].endswith(("/nologin", "/false"))  # noqa: S105
+        if account["password"] != "locked" or account["authorized_keys"] != "none"  # noqa: S105 - states
     ]
     assert not wrong, f"can log on: {', '.join(wrong)}"
 

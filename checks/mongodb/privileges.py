@@ -63,13 +63,18 @@ def test_no_dangerous_action(mongodb_facts: dict[str, Any], observe: Observe) ->
         "internal",
     }
     roles = mongodb_facts["roles"]
-    observe(**{role["name"]: sorted({action for p in role["privileges"] for action in p["actions"]}) for role in roles})
-    assert roles, "there is no custom role"
-    wrong = [
-        f"{role['name']}: {', '.join(sorted(found))} on {privilege['resource']}"
+    actions = {
+        role["name"]: {action for entry in role["inherited_privileges"] for action in entry["actions"]}
         for role in roles
-        for privilege in role["privileges"]
-        if (found := dangerous.intersection(privilege["actions"])) or privilege["resource"] == "any resource"
+    }
+    observe(**{name: sorted(held) for name, held in actions.items()})
+    assert roles, "there is no custom role"
+    wrong = [f"{name}: {', '.join(sorted(held & dangerous))}" for name, held in actions.items() if held & dangerous]
+    wrong += [
+        f"{role['name']}: {', '.join(entry['actions'])} on any resource"
+        for role in roles
+        for entry in role["privileges"]
+        if entry["resource"] == "any resource"
     ]
     assert not wrong, "; ".join(wrong)
 

@@ -10,6 +10,7 @@ from dbkeep.checks.control import control, not_applicable
 from dbkeep.checks.plugin import Observe
 from dbkeep.environment import Environment, Host
 
+UNAUTHORIZED = 13
 SITE = "run playbooks/site.yml (role mongodb); mongod.conf is made from the inventory"
 
 
@@ -62,15 +63,18 @@ def test_no_javascript(access: Access, target: Host, mongodb_facts: dict[str, An
     ran = []
     with access.mongodb(target, "chat_api") as client:
         observe(plain_find=len(list(client.chat.messages.find({}, {"_id": 1}).limit(1))))
-        for name, query in (
-            ("$where", {"$where": "return true"}),
-            ("$function", {"$expr": {"$function": {"body": "function() { return true }", "args": [], "lang": "js"}}}),
+        for name, pipeline in (
+            ("where", [{"$match": {"$where": "return true"}}]),
+            ("function", [{"$project": {"ran": {"$function": {"body": "function() {}", "args": [], "lang": "js"}}}}]),
         ):
             try:
-                client.chat.messages.find_one(query)
-                ran.append(name)
+                # Documents of its own: on an empty collection nothing would be evaluated and so nothing refused.
+                list(client.chat.aggregate([{"$documents": [{"probe": 1}]}, *pipeline]))
+                ran.append(f"${name}")
             except OperationFailure as error:
-                observe(**{name.removeprefix("$"): f"code {error.code}"})
+                observe(**{name: f"code {error.code}: {(error.details or {}).get('errmsg', '')[:80]}"})
+                if error.code == UNAUTHORIZED:
+                    ran.append(f"${name} (denied before it was looked at: the probe proves nothing)")
     assert not ran, f"the server accepts {', '.join(ran)}"
 
 

@@ -123,6 +123,7 @@ class Access:
             "port": self.local_port(host, f"redis_{instance}_port"),
             "socket_timeout": TIMEOUT_SECONDS,
             "decode_responses": True,
+            "protocol": 2,  # the third begins with HELLO, whose refusal would hide the answer to the command
             "retry": Retry(NoBackoff(), 0),
         }
         if not plain:

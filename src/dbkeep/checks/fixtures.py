@@ -59,7 +59,7 @@ def facts(request: pytest.FixtureRequest, target: Host) -> Callable[[str], Facts
 
     def gather(name: str) -> Facts:
         if name not in gathered:
-            gathered[name] = call(target, ["facts", name])
+            gathered[name] = call(target, ["facts", name], {"people": True})
             request.config.stash[VERSIONS].setdefault(target.name, {}).update(gathered[name]["versions"])
         return gathered[name]
 

@@ -50,7 +50,7 @@ def check_command(
     else:
         if json_file:
             write_private(Path(json_file), report.as_json())
-        print_report(report, Console(highlight=False))
+        print_report(report, _console())
     raise SystemExit(report.exit_code)
 
 
@@ -60,7 +60,13 @@ def _print_controls(environment: Environment) -> None:
         table.add_column(heading)
     for area, control in list_controls(environment, checkout() / "checks").values():
         table.add_row(control.id, area, control.severity.value, control.title, ", ".join(control.sources))
-    Console(highlight=False).print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    """Return standard output as a console: as wide as the terminal, and wide enough for a line each in a file."""
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=180)
 
 
 class _Progress:

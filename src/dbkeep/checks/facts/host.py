@@ -134,7 +134,11 @@ def _core_limits() -> dict[str, str]:
 def _accounts() -> dict[str, dict[str, str]]:
     shadow = dict(line.split(":")[:2] for line in Path("/etc/shadow").read_text(encoding="utf-8").splitlines())
     return {
-        entry.pw_name: {"shell": entry.pw_shell, "password": "locked" if shadow[entry.pw_name][:1] in "!*" else "set"}
+        entry.pw_name: {
+            "shell": entry.pw_shell,
+            "password": "locked" if shadow[entry.pw_name].startswith(("!", "*")) else "set",
+            "authorized_keys": "present" if (Path(entry.pw_dir) / ".ssh/authorized_keys").exists() else "none",
+        }
         for entry in pwd.getpwall()
         if entry.pw_name in ACCOUNTS
     }

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure
 
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.engines import required_settings
@@ -24,7 +23,6 @@ PARAMETERS = (
     "testCommandsEnabled",
     "featureCompatibilityVersion",
 )
-UNKNOWN_PARAMETER = 72  # InvalidOptions: this version does not have the parameter
 
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
@@ -47,32 +45,24 @@ def describe(client: MongoClient[dict[str, Any]], database: str) -> dict[str, An
     """Return what a server says about itself and about the collections of `database`."""
     admin = client.admin
     build = admin.command("buildInfo")
+    profile = client[database].command("profile", -1)
+    parameters = admin.command({"getParameter": "*"})  # asked by name, a version refuses those that it does not have
     return {
         "versions": {"mongodb": build["version"]},
         "version": build["versionArray"][:3],
         "modules": build["modules"],
         "options": admin.command("getCmdLineOpts")["parsed"],
-        "parameters": {name: value for name in PARAMETERS if (value := _parameter(client, name)) is not None},
+        "parameters": {name: parameters[name] for name in PARAMETERS if name in parameters},
         "users": [
             _user(user) for user in admin.command("usersInfo", {"forAllDBs": True}, showPrivileges=False)["users"]
         ],
         "roles": [_role(role) for role in admin.command("rolesInfo", 1, showPrivileges=True)["roles"]],
         "databases": [entry["name"] for entry in admin.command("listDatabases", nameOnly=True)["databases"]],
         "collections": [_collection(client, database, info) for info in client[database].list_collections()],
-        "profile": client[database].command("profile", -1),
+        "profile": {name: profile[name] for name in ("was", "slowms")},
         "member_state": admin.command("hello").get("isWritablePrimary", False),
         "set_name": admin.command("hello").get("setName"),
     }
-
-
-def _parameter(client: MongoClient[dict[str, Any]], name: str) -> Any:
-    try:
-        value = client.admin.command({"getParameter": 1, name: 1})[name]
-    except OperationFailure as error:
-        if error.code == UNKNOWN_PARAMETER:
-            return None
-        raise
-    return value["version"] if name == "featureCompatibilityVersion" else value
 
 
 def _user(user: dict[str, Any]) -> dict[str, Any]:
@@ -85,17 +75,18 @@ def _user(user: dict[str, Any]) -> dict[str, Any]:
 
 
 def _role(role: dict[str, Any]) -> dict[str, Any]:
-    """Return a custom role with its inherited privileges, resources in words."""
-    privileges = role.get("inheritedPrivileges", role.get("privileges", []))
+    """Return a custom role, what it holds itself and what it holds with all that it inherits."""
     return {
         "name": role["role"],
         "database": role["db"],
         "inherits": sorted(f"{inherited['role']}@{inherited['db']}" for inherited in role.get("inheritedRoles", [])),
-        "privileges": [
-            {"resource": _resource(privilege["resource"]), "actions": sorted(privilege["actions"])}
-            for privilege in privileges
-        ],
+        "privileges": _privileges(role["privileges"]),
+        "inherited_privileges": _privileges(role["inheritedPrivileges"]),
     }
+
+
+def _privileges(privileges: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"resource": _resource(entry["resource"]), "actions": sorted(entry["actions"])} for entry in privileges]
 
 
 def _resource(resource: dict[str, Any]) -> str:

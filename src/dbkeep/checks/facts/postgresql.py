@@ -101,11 +101,14 @@ QUERIES: dict[str, LiteralString] = {
 }
 
 
-def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
+def gather(request: dict[str, Any]) -> dict[str, Any]:
+    """The request may ask for `people`: whose rows the probes of isolation look for."""
     settings = required_settings("postgresql")
     assert isinstance(settings, PostgreSQLSettings)  # noqa: S101 - the name decides the type
     with connect(settings) as connection:
         facts = describe(connection)
+        if request.get("people"):
+            facts["people"] = find_people(connection)
     places = facts["settings"]
     facts["files"] = describe_files(
         [places["data_directory"], places["config_file"], places["hba_file"], places["ident_file"]]
@@ -122,15 +125,15 @@ def describe(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         facts: dict[str, Any] = {"settings": {row["name"]: row["setting"] for row in cursor}}
         for name, query in QUERIES.items():
             facts[name] = cursor.execute(query).fetchall()
-        facts["people"] = _people(cursor)
     return {"versions": {"postgresql": connection.info.parameter_status("server_version") or ""}, **facts}
 
 
-def _people(cursor: psycopg.Cursor[dict[str, Any]]) -> dict[str, Any] | None:
+def find_people(connection: psycopg.Connection[Any]) -> dict[str, Any] | None:
     """Return two active users, and how many rows of others the first must not see (counted up to 1000).
 
     They come from the newest 100 users, those with most settings first. None when there are not two active users.
     """
+    cursor = connection.cursor(row_factory=dict_row)
     return cursor.execute("""
         WITH newest AS (SELECT id FROM chat.users WHERE is_active ORDER BY created_at DESC LIMIT 100),
         ranked AS (SELECT id, row_number() OVER (ORDER BY
