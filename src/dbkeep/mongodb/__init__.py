@@ -86,7 +86,7 @@ def _plan(
         raise UsageError(f"no password for the MongoDB user {', '.join(missing)}; run: dbkeep init")
     live = _inspect.inspect(connection, settings, wanted)
     findings = _findings(connection, declared, live)
-    return Plan(_diff.ENGINE, tuple(_diff.diff(declared, live, findings, wanted)))
+    return Plan(statements.ENGINE, tuple(_diff.diff(declared, live, findings, wanted)))
 
 
 def _findings(connection: _connect.Client, declared: Declared, live: _inspect.Live) -> _diff.Findings:

@@ -26,11 +26,11 @@ from dbkeep.mongodb.connect import (
     describe,
     driver_errors,
 )
+from dbkeep.mongodb.statements import ENGINE
 from dbkeep.plan import Change, Plan, Risk
 from dbkeep.plan import apply as apply_plan
 from dbkeep.settings import MongoDBSettings
 
-ENGINE = "mongodb"
 ELECTION_SECONDS = 30
 RECONFIGURATION_SECONDS = 60
 # ConfigurationInProgress, NewReplicaSetConfigurationIncompatible (another version came first),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,8 @@ from dbkeep.mongodb import statements
 from dbkeep.mongodb.declared import Collection, Declared, View
 from dbkeep.mongodb.index_diff import index_changes
 from dbkeep.mongodb.inspect import Live, LiveCollection, LiveRole, Violations
-from dbkeep.mongodb.statements import USER_DATABASE, Command, Document
+from dbkeep.mongodb.statements import USER_DATABASE, Document, change
 from dbkeep.plan import Change, Risk
-
-ENGINE = "mongodb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +31,6 @@ def diff(declared: Declared, live: Live, findings: Findings, secrets: Mapping[st
         *_users(declared, live, secrets),
     ]
     return [*changes, *_undeclared(declared, live)]
-
-
-def change(kind: str, target: str, summary: str, commands: Sequence[Command], **more: Any) -> Change:
-    """Return a change whose operation is `commands`."""
-    return Change(ENGINE, kind, target, summary, statements.show(commands), tuple(commands), **more)
 
 
 def validation_differs(collection: Collection, live: LiveCollection) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from dbkeep.mongodb import statements
 from dbkeep.mongodb.declared import Collection, Index
 from dbkeep.mongodb.inspect import LiveCollection
-from dbkeep.mongodb.statements import Command, Document
+from dbkeep.mongodb.statements import Document, change
 from dbkeep.plan import Change, Risk
 
 PRIMARY_KEY = "_id_"
@@ -47,7 +47,8 @@ def index_changes(
             undeclared.pop(name, None)
         yield _build(database, collection, index, rivals, live, risky=(collection.name, index.name) in expiring)
     for name, specification in undeclared.items():
-        yield _change(
+        yield change(
+            "index",
             f"{database}.{collection.name}.{name}",
             "drop, it is not declared",
             [statements.drop_index(database, collection.name, name)],
@@ -89,9 +90,8 @@ def _build(
     if risky:
         summary, risk = f"{summary}; the server then removes the documents past their date", Risk.DESTRUCTIVE
     before = next(iter(rivals.values()), None)
-    return _change(
-        f"{database}.{collection.name}.{index.name}", summary, commands, before=before, after=wanted, risk=risk
-    )
+    target = f"{database}.{collection.name}.{index.name}"
+    return change("index", target, summary, commands, before=before, after=wanted, risk=risk)
 
 
 def _in_place_options(present: Document | None, wanted: Document) -> Document | None:
@@ -104,7 +104,3 @@ def _in_place_options(present: Document | None, wanted: Document) -> Document | 
         return None
     options = {name: want.get(name, _IN_PLACE[name]) for name in sorted(different)}
     return None if None in options.values() else options
-
-
-def _change(target: str, summary: str, commands: list[Command], **more: Any) -> Change:
-    return Change("mongodb", "index", target, summary, statements.show(commands), tuple(commands), **more)

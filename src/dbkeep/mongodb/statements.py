@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbkeep.mongodb.declared import Collection, Index, Privilege, Role, User, View
+from dbkeep.plan import Change
 
 Document = dict[str, Any]
 
+ENGINE = "mongodb"
 MECHANISMS = ["SCRAM-SHA-256"]
 USER_DATABASE = "admin"
 
@@ -21,6 +23,34 @@ class Command:
 
     database: str
     document: Document
+
+
+def change(
+    kind: str,
+    target: str,
+    summary: str,
+    commands: Sequence[Command],
+    *,
+    before: Any = None,
+    after: Any = None,
+    **more: Any,
+) -> Change:
+    """Return a change whose operation is `commands`; `before` and `after` become plain JSON values."""
+    return Change(
+        ENGINE,
+        kind,
+        target,
+        summary,
+        show(commands),
+        tuple(commands),
+        before=_plain(before),
+        after=_plain(after),
+        **more,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 def show(commands: Sequence[Command]) -> str:

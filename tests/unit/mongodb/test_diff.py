@@ -1,0 +1,128 @@
+"""The pure diff, case by case from diff.yml."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dbkeep.mongodb.declared import Declared
+from dbkeep.mongodb.diff import Findings, diff
+from dbkeep.mongodb.inspect import Live, LiveCollection, LiveRole, LiveUser, Violations
+
+Case = dict[str, Any]
+CASES: list[Case] = yaml.safe_load(Path(__file__).with_name("diff.yml").read_text(encoding="utf-8"))
+PASSWORD = "never-shown"
+
+SCHEMA = {
+    "bsonType": "object",
+    "additionalProperties": False,
+    "properties": {
+        "_id": {"bsonType": "objectId"},
+        "name": {"bsonType": "string", "maxLength": 9},
+        "made_at": {"bsonType": "date"},
+    },
+}
+DECLARED = Declared.model_validate(
+    {
+        "collections": [
+            {
+                "name": "things",
+                "json_schema": SCHEMA,
+                "indexes": [
+                    {"name": "name", "query": "by name", "keys": [{"name": 1}], "unique": True},
+                    {"name": "made_at", "query": "expiry", "keys": [{"made_at": 1}], "expire_after_seconds": 60},
+                ],
+            }
+        ],
+        "views": [{"name": "names", "view_on": "things", "pipeline": [{"$project": {"name": 1}}]}],
+        "roles": [
+            {
+                "name": "reader",
+                "purpose": "reads",
+                "privileges": [{"collection": "things", "actions": ["find", "listIndexes"]}],
+            }
+        ],
+        "users": [{"name": "reader", "roles": ["reader"]}],
+    }
+)
+CONVERGED: Case = {
+    "collections": {
+        "things": {
+            "type": "collection",
+            "options": {"validator": {"$jsonSchema": SCHEMA}},
+            "indexes": {
+                "_id_": {"v": 2, "key": {"_id": 1}, "name": "_id_"},
+                "name": {"v": 2, "key": {"name": 1}, "name": "name", "unique": True},
+                "made_at": {"v": 2, "key": {"made_at": 1}, "name": "made_at", "expireAfterSeconds": 60},
+            },
+        },
+        "names": {"type": "view", "options": {"viewOn": "things", "pipeline": [{"$project": {"name": 1}}]}},
+    },
+    "roles": {
+        "admin.reader": {
+            "privileges": [{"resource": {"db": "chat", "collection": "things"}, "actions": ["find", "listIndexes"]}],
+            "roles": [],
+        }
+    },
+    "users": {"admin.reader": {"roles": [{"role": "reader", "db": "admin"}], "mechanisms": ["SCRAM-SHA-256"]}},
+    "passwords": ["reader"],
+}
+
+
+def merged(case: Case) -> Case:
+    """CONVERGED with what the case changes: an empty map empties, null removes an index."""
+    state, live = copy.deepcopy(CONVERGED), case.get("live", {})
+    for kind in ("collections", "roles", "users"):
+        state[kind] = state[kind] | live[kind] if live.get(kind) else live.get(kind, state[kind])
+    things = live.get("things", {})
+    if things:
+        indexes = state["collections"]["things"]["indexes"] | things.get("indexes", {})
+        indexes = {name: index for name, index in indexes.items() if index}
+        state["collections"]["things"] |= {**things, "indexes": indexes}
+    state["roles"].get("admin.reader", {}).update(live.get("role", {}))
+    state["users"].get("admin.reader", {}).update(live.get("user", {}))
+    state["passwords"] = live.get("passwords", state["passwords"])
+    return state
+
+
+def live_of(case: Case) -> Live:
+    state = merged(case)
+    split = {kind: {tuple(key.split(".")): value for key, value in state[kind].items()} for kind in ("roles", "users")}
+    return Live(
+        collections={
+            name: LiveCollection(
+                name, found["type"], found.get("options", {}), found.get("indexes", {}), found.get("empty", True)
+            )
+            for name, found in state["collections"].items()
+        },
+        roles={key: LiveRole(*key, **found) for key, found in split["roles"].items()},
+        users={key: LiveUser(*key, **found) for key, found in split["users"].items()},
+        passwords=frozenset(state["passwords"]),
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_difference(case: Case) -> None:
+    findings = Findings(expiring=frozenset((a, b) for a, b in case.get("expiring", [])))
+    if "violations" in case:
+        found = Violations(case["violations"]["count"], tuple(case["violations"]["examples"]))
+        findings = Findings(violations={"things": found})
+    changes = diff(DECLARED, live_of(case), findings, {"reader": PASSWORD})
+    wanted = case.get("changes", [])
+    assert [(c.kind, c.target, c.risk.value) for c in changes] == [
+        (change["kind"], change["target"], change["risk"]) for change in wanted
+    ]
+    for change, want in zip(changes, wanted, strict=True):
+        assert want.get("statement", "") in change.statement
+        assert (change.refused or "").startswith(want.get("refused", ""))
+        assert bool(change.refused) is ("refused" in want)
+        assert PASSWORD not in str(change.as_json()) + repr(change)
+
+
+def test_what_apply_runs_holds_the_password() -> None:
+    (change,) = diff(DECLARED, live_of({"live": {"passwords": []}}), Findings(), {"reader": PASSWORD})
+    assert change.operation[0].document["pwd"] == PASSWORD
