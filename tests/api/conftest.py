@@ -130,13 +130,7 @@ class Servers:
 
     def _mongodb(self, stack: ExitStack) -> None:
         settings = stack.enter_context(
-            mongodb_sandbox.start(
-                self.folder / "mongodb",
-                security=self.security,
-                port=self.ports["mongodb"],
-                # A primary otherwise waits 15 s for clients to leave before it stops.
-                parameters={"shutdownTimeoutMillisForSignaledShutdown": "100"},
-            )
+            mongodb_sandbox.start(self.folder / "mongodb", security=self.security, port=self.ports["mongodb"])
         )
         mongodb.apply(settings, mongodb.read_declared(checkout()), self.passwords["mongodb"])
         self.mongodb = settings
