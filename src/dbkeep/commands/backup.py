@@ -10,7 +10,6 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from dbkeep.backup.controller import (
     DrillFailedError,
@@ -95,13 +94,12 @@ def list_command(environment_name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"sets": sets}, indent=2))
         return
-    table = Table("set", "engines", "recovery point", "skew", "stored", "complete", box=None)
     for found in sets:
-        skew = f"{found['skew_seconds'] * 1000:.0f} ms"
-        names, size = ", ".join(found["engines"]), decimal(found["stored_bytes"])
-        point = found["recovery_point"][:19]
-        table.add_row(found["set_id"], names, point, skew, size, "yes" if found["complete"] else "no")
-    console.print(table if sets else "no backup set yet; take one with `dbkeep backup run`")
+        skew, size = f"{found['skew_seconds'] * 1000:.0f} ms apart", decimal(found["stored_bytes"])
+        names = ", ".join(found["engines"]) + ("" if found["complete"] else " (not complete)")
+        console.print(f"{found['set_id']}  {found['recovery_point']}  {skew:>13}  {size:>9}  {names}")
+    if not sets:
+        console.print("no backup set yet; take one with `dbkeep backup run`")
 
 
 @backup_group.command("verify")
