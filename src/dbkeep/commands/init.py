@@ -61,5 +61,5 @@ def init_command(name: str, hosts: tuple[str, ...]) -> None:
         click.echo(
             f"Keep inventory/{name}/.vault-password safe, apart from the backups: without it no secret and no backup "
             f"opens.\nNext: look at inventory/{name}/hosts.yml and group_vars/all/main.yml, then run\n"
-            f"  ansible-playbook -i inventory/{name} playbooks/site.yml"
+            f"  .venv/bin/ansible-playbook -i inventory/{name} playbooks/site.yml"
         )
