@@ -4,13 +4,19 @@ from typing import Any, LiteralString
 from uuid import uuid4
 
 from dbkeep.checks.access import Access
-from dbkeep.checks.attempts import attempt
+from dbkeep.checks.attempts import Step, attempt
 from dbkeep.checks.control import control
 from dbkeep.checks.plugin import Observe
 from dbkeep.environment import Host
 
 SOURCES = ("CIS PostgreSQL 17 4.7", "PostgreSQL manual 5.9 Row Security Policies")
 FIX = "run `dbkeep drift postgresql`: a policy of the table is missing or was loosened (sql/policies/)"
+
+
+def rows_of(other: str, own: str) -> list[Step]:
+    """Return what the other user writes first: a setting, and a block that its target must never see."""
+    setting = "INSERT INTO chat.settings (id, user_id, key, value) VALUES (%s, %s, 'dbkeep.probe', '1')"
+    return [(other, setting, (uuid4(), other)), (other, "SELECT chat.block_user(%s, %s)", (uuid4(), own))]
 
 
 @control(
@@ -22,29 +28,30 @@ FIX = "run `dbkeep drift postgresql`: a policy of the table is missing or was lo
 )
 def test_reads_own_only(access: Access, target: Host, people: dict[str, Any], observe: Observe) -> None:
     own, other = people["id"], people["other_id"]
+    statements: dict[str, LiteralString] = {
+        "users": "SELECT FROM chat.users WHERE id <> %s LIMIT 100",
+        "settings": "SELECT FROM chat.settings WHERE user_id <> %s LIMIT 100",
+        "relationships": "SELECT FROM chat.relationships WHERE %s NOT IN (user_id, related_user_id) LIMIT 100",
+        "blocks against it": "SELECT FROM chat.relationships WHERE related_user_id = %s AND type = 'blocked' LIMIT 100",
+    }
+    written = rows_of(other, own)
     with access.postgresql(target, "app_api") as connection:
         itself = attempt(connection, "SELECT FROM chat.users WHERE id = %s", (own,), user_id=own)
+        author = attempt(
+            connection, "SELECT FROM chat.settings WHERE user_id = %s", (other,), user_id=other, after=written
+        )
         foreign = {
-            "users": attempt(connection, "SELECT FROM chat.users WHERE id <> %s LIMIT 100", (own,), user_id=own),
-            "users by key": attempt(connection, "SELECT FROM chat.users WHERE id = %s", (other,), user_id=own),
-            "settings": attempt(
-                connection, "SELECT FROM chat.settings WHERE user_id <> %s LIMIT 100", (own,), user_id=own
-            ),
-            "relationships": attempt(
-                connection,
-                "SELECT FROM chat.relationships WHERE %s NOT IN (user_id, related_user_id) LIMIT 100",
-                (own,),
-                user_id=own,
-            ),
-            "blocks against it": attempt(
-                connection,
-                "SELECT FROM chat.relationships WHERE related_user_id = %s AND type = 'blocked' LIMIT 100",
-                (own,),
-                user_id=own,
-            ),
+            name: attempt(connection, statement, (own,), user_id=own, after=written)
+            for name, statement in statements.items()
         }
+        foreign["users by key"] = attempt(connection, "SELECT FROM chat.users WHERE id = %s", (other,), user_id=own)
+        foreign["profile of who blocks it"] = attempt(
+            connection, "SELECT FROM chat.profiles WHERE user_id = %s", (other,), user_id=own, after=written
+        )
     hidden = {name: people[f"other_{name}"] for name in ("users", "settings", "relationships")}
-    observe(own_row=str(itself), there_to_hide=hidden, seen={name: str(result) for name, result in foreign.items()})
+    seen = {name: str(result) for name, result in foreign.items()}
+    observe(own_row=str(itself), author_sees=str(author), there_to_hide=hidden, seen=seen)
+    assert author.rows >= 1, f"the author does not see its own setting ({author}): the probe would prove nothing"
     assert itself.rows == 1, f"the user does not see its own row ({itself}): the probe would prove nothing"
     leaking = [f"{name} ({result})" for name, result in foreign.items() if not result.is_harmless]
     assert not leaking, f"a user sees of others: {', '.join(leaking)}"
@@ -132,7 +139,10 @@ def test_changes_own_only(access: Access, target: Host, people: dict[str, Any], 
     }
     with access.postgresql(target, "app_api") as connection:
         itself = attempt(connection, "UPDATE chat.profiles SET bio = bio WHERE user_id = %s", (own,), user_id=own)
-        tried = {name: attempt(connection, text, (other,), user_id=own) for name, text in statements.items()}
+        written = rows_of(other, own)
+        tried = {
+            name: attempt(connection, text, (other,), user_id=own, after=written) for name, text in statements.items()
+        }
     observe(own_profile=str(itself), tried={name: str(result) for name, result in tried.items()})
     assert itself.rows == 1, f"the user cannot change its own profile ({itself}): the probe would prove nothing"
     done = [f"{name} ({result})" for name, result in tried.items() if not result.is_harmless]

@@ -51,6 +51,19 @@ def test_version_is_patched(mongodb_facts: dict[str, Any], observe: Observe) -> 
     assert newer_line or patch >= (oldest or 0), f"{major}.{minor}.{patch} is older than {major}.{minor}.{oldest}"
 
 
+ACCUMULATOR = {
+    "init": "function() { return 0 }",
+    "accumulate": "function(state) { return state }",
+    "accumulateArgs": [],
+    "merge": "function(a, b) { return a }",
+    "lang": "js",
+}
+
+
+def aggregate(*stages: dict[str, Any]) -> dict[str, Any]:
+    return {"aggregate": "messages", "pipeline": list(stages), "cursor": {}}
+
+
 @control(
     "MG-JS-01",
     "The server runs no JavaScript of its clients",
@@ -63,13 +76,17 @@ def test_no_javascript(access: Access, target: Host, mongodb_facts: dict[str, An
     ran = []
     with access.mongodb(target, "chat_api") as client:
         observe(plain_find=len(list(client.chat.messages.find({}, {"_id": 1}).limit(1))))
-        for name, pipeline in (
-            ("where", [{"$match": {"$where": "return true"}}]),
-            ("function", [{"$project": {"ran": {"$function": {"body": "function() {}", "args": [], "lang": "js"}}}}]),
-        ):
+        # $facet makes one document even of an empty collection, so that there is something to evaluate.
+        one = {"$facet": {"found": [{"$limit": 1}, {"$count": "n"}]}}
+        function = {"$function": {"body": "function() { return 1 }", "args": [], "lang": "js"}}
+        attempts: dict[str, dict[str, Any]] = {
+            "where": {"find": "messages", "filter": {"$where": "return true"}, "limit": 1},
+            "function": aggregate(one, {"$project": {"ran": function}}),
+            "accumulator": aggregate(one, {"$group": {"_id": None, "ran": {"$accumulator": ACCUMULATOR}}}),
+        }
+        for name, command in attempts.items():
             try:
-                # Documents of its own: on an empty collection nothing would be evaluated and so nothing refused.
-                list(client.chat.aggregate([{"$documents": [{"probe": 1}]}, *pipeline]))
+                client.chat.command(command)
                 ran.append(f"${name}")
             except OperationFailure as error:
                 observe(**{name: f"code {error.code}: {(error.details or {}).get('errmsg', '')[:80]}"})

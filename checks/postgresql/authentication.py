@@ -93,7 +93,8 @@ def is_wide(rule: dict[str, Any]) -> bool:
         return True
     if netmask is None:
         return False
-    return ipaddress.ip_network(f"{address}/{netmask}", strict=False).num_addresses > 65536
+    free_bits = ipaddress.ip_address(netmask).max_prefixlen - int(ipaddress.ip_address(netmask)).bit_count()
+    return free_bits > 16
 
 
 @control(

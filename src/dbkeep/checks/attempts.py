@@ -12,6 +12,10 @@ INSUFFICIENT_PRIVILEGE = "42501"  # PostgreSQL manual, appendix A; row security 
 INVALID_TEXT = "22P02"
 
 
+Step = tuple[str, LiteralString, tuple[Any, ...]]
+"""A user's id, a statement and its parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """The rows that a statement touched or returned, or the SQLSTATE that it was refused with."""
@@ -39,19 +43,27 @@ def attempt(
     parameters: Sequence[Any] = (),
     *,
     user_id: str | None = None,
+    after: Sequence[Step] = (),
 ) -> Attempt:
     """Try a statement, with `user_id` as the session's user when given; nothing of it stays.
 
+    `after` are steps of other users before it in the same transaction: the rows that the statement must not reach.
     A statement that waits for a lock gives up at once: a probe never stands in an application's way.
+    Raises psycopg.Error for a fault that is no refusal, and whenever a step of `after` fails.
     """
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute("SET LOCAL lock_timeout = '200ms'")
-            if user_id is not None:
-                connection.execute("SELECT set_config('app.user_id', %s, true)", (user_id,))
-            cursor = connection.execute(statement, parameters)
-            return Attempt(rows=cursor.rowcount)
-    except psycopg.errors.InsufficientPrivilege as error:
-        return Attempt(rows=0, sqlstate=error.sqlstate)
-    except psycopg.DataError as error:
-        return Attempt(rows=0, sqlstate=error.sqlstate)
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL lock_timeout = '200ms'")
+        for step_user, step, values in after:
+            _act_for(connection, step_user)
+            connection.execute(step, values)
+        if user_id is not None or after:
+            _act_for(connection, user_id or "")
+        try:
+            with connection.transaction():
+                return Attempt(rows=connection.execute(statement, parameters).rowcount)
+        except (psycopg.errors.InsufficientPrivilege, psycopg.DataError) as error:
+            return Attempt(rows=0, sqlstate=error.sqlstate)
+
+
+def _act_for(connection: psycopg.Connection[Any], user_id: str) -> None:
+    connection.execute("SELECT set_config('app.user_id', %s, true)", (user_id,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from dbkeep.checks.facts.programs import json_of, properties_of, units_of
 
 AGE_HEADER = b"age-encryption.org/v1\n"  # age-encryption.org/v1, "File format"
 OPENSSL_SALT = b"Salted__"  # what pgBackRest writes before AES-256-CBC blocks
-IDENTITY = b"AGE-SECRET-KEY-1"
+IDENTITY = re.compile(rb"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}")  # age(1): Bech32, upper case
 KEY_FOLDERS = ("/etc", "/root", "/home", "/var/lib/dbkeep", "/opt/chat_api")
 TIMERS = ("dbkeep-*.timer",)
 SERVICES = ("dbkeep-*.service",)
@@ -119,6 +120,6 @@ def _identities() -> list[str]:
     for top in KEY_FOLDERS:
         for folder, _, names in os.walk(top):
             for path in (Path(folder) / name for name in names):
-                if _is_plain_file(path) and path.stat().st_size <= SMALL and IDENTITY in path.read_bytes():
+                if _is_plain_file(path) and path.stat().st_size <= SMALL and IDENTITY.search(path.read_bytes()):
                     found.append(str(path))
     return sorted(found)
