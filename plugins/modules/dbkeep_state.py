@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 try:
+    from pydantic import ValidationError
+
     from dbkeep.engines import engine, required_settings
     from dbkeep.errors import DbkeepError
     from dbkeep.plan import apply, hold_back
@@ -67,6 +70,13 @@ held:
 """
 
 
+def text(value: Any) -> str:
+    """Return a value as Ansible's diff can show it: it takes texts and dictionaries only."""
+    if value is None:
+        return ""
+    return (value if isinstance(value, str) else json.dumps(value, indent=2, default=str)) + "\n"
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     name, allow = module.params["engine"], module.params["allow_destructive"]
     face, settings = engine(name), required_settings(name)
@@ -79,13 +89,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         made = face.apply(settings, declared, module.params["secrets"], allow_destructive=allow)
     for change in held:
         module.warn(f"{change.kind} {change.target}: {change.summary}: held back, it needs allow_destructive")
-    # An empty text, not a missing one, is what Ansible shows as nothing.
     diff = [
         {
             "before_header": f"{c.kind} {c.target}",
             "after_header": c.summary,
-            "before": c.before or "",
-            "after": c.after or "",
+            "before": text(c.before),
+            "after": text(c.after),
         }
         for c in made
     ]
@@ -109,6 +118,11 @@ def main() -> None:
         module.exit_json(**run(module))
     except DbkeepError as error:
         module.fail_json(msg=str(error))
+    except ValidationError as error:
+        wrong = ".".join(map(str, error.errors()[0]["loc"]))
+        module.fail_json(
+            msg=f"the agent here and the checkout differ on {wrong}: run playbooks/site.yml, it updates the agent"
+        )
 
 
 if __name__ == "__main__":
