@@ -80,8 +80,8 @@ def test_a_restore_brings_everything_back_and_backups_go_on(site: Site) -> None:
 def test_a_restore_that_cannot_decrypt_leaves_everything_as_it_was(site: Site, engine: str) -> None:
     part = site.take((engine,))[engine]
     before = sorted(path.name for path in getattr(site.host.settings, engine).data_directory.parent.iterdir())
+    other = str(pyrage.x25519.Identity.generate())
     with pytest.raises(DbkeepError, match=rf"does not open it.*; {engine} is as it was"):
-        other = str(pyrage.x25519.Identity.generate())
         restore(site.host, part.set_id, [engine], other, services=site.services)
     assert sorted(path.name for path in getattr(site.host.settings, engine).data_directory.parent.iterdir()) == before
 
@@ -91,7 +91,8 @@ def test_a_restore_that_fails_half_way_puts_the_live_data_back(site: Site) -> No
     part = site.take(("postgresql",))["postgresql"]
     with postgresql(site.host.postgresql) as connection:
         connection.execute("INSERT INTO chat.tokens VALUES (2)")
-    broken = part.model_copy(update={"recovery_point": part.recovery_point.model_copy(update={"name": "no_such_point"})})
+    elsewhere = part.recovery_point.model_copy(update={"name": "no_such_point"})
+    broken = part.model_copy(update={"recovery_point": elsewhere})
     manifest = site.host.sets / part.set_id / "postgresql" / "manifest.json"
     manifest.write_text(broken.model_dump_json())
     with pytest.raises(DbkeepError, match="postgresql is as it was"):
@@ -104,6 +105,6 @@ def test_a_damaged_set_stops_no_service(site: Site) -> None:
     part = site.take(("mongodb",))["mongodb"]
     site.file(part).unlink()
     server = site.services["mongodb"].settings
-    with pytest.raises(DbkeepError, match="missing.*; nothing was changed"):
+    with pytest.raises(DbkeepError, match=r"missing.*; nothing was changed"):
         restore(site.host, part.set_id, ["mongodb"], site.identity, services=site.services)
     assert site.services["mongodb"].settings is server
