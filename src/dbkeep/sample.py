@@ -49,10 +49,10 @@ def open_api(environment: Environment) -> httpx.Client:
 def load_sample(environment: Environment) -> Sample:
     """Load what is missing of the sample data and return what there is; twice is the same as once.
 
-    The passwords are made here and kept in the environment's sample-users.json (0600), so that a person can log in.
+    The passwords are made here and kept in the environment's .sample-users.json (0600), so that a person can log in.
     Raises DbkeepError with the API's own words when it refuses something.
     """
-    people = sample_users(environment.path / "sample-users.json")
+    people = sample_users(environment.path / ".sample-users.json")
     with open_api(environment) as api:
         _wait_until_ready(api)
         tokens = {name: _log_in(api, name, person) for name, person in people.items()}

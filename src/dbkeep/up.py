@@ -15,12 +15,9 @@ from dbkeep.bundle import build_bundle
 from dbkeep.child import contained
 from dbkeep.environment import Environment, checkout, read_environment
 from dbkeep.errors import DbkeepError
-from dbkeep.lab.base import USER
+from dbkeep.lab.inventory import APT_CACHE, write_inventory
 from dbkeep.lab.lab import Lab, define_lab, prepare, raise_lab
-from dbkeep.lab.machine import APT_REPOSITORY
 from dbkeep.lab.mongodb_package import build as build_mongodb_package
-from dbkeep.lab.paths import CACHE
-from dbkeep.new_environment import create_environment
 from dbkeep.playbook import Recap, run_playbook
 from dbkeep.remote import call
 from dbkeep.sample import Sample, load_sample
@@ -43,15 +40,6 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def groups_of(lab: Lab) -> dict[str, list[str]]:
-    """Return which host has which engine: one host has all; of three each has one, the API beside PostgreSQL."""
-    names = [machine.name for machine in lab.machines]
-    if len(names) == 1:
-        return {"postgresql": names, "mongodb": names, "redis": names, "chat_api": names}
-    first, second, third = names
-    return {"postgresql": [first], "mongodb": [second], "redis": [third], "chat_api": [first]}
-
-
 def bring_up(name: str, *, hosts: int, release: str, stages: Stages) -> Result:
     """Bring the lab `name` up and prove it; what stands already is confirmed, not made again.
 
@@ -61,12 +49,12 @@ def bring_up(name: str, *, hosts: int, release: str, stages: Stages) -> Result:
         lab = define_lab(name, hosts=hosts, release=release)
         prepare(lab)
     with stages.stage("Build the packages for the hosts"):
-        build_mongodb_package(CACHE / "apt")
+        build_mongodb_package(APT_CACHE)
         build_bundle(PYTHON[release])
     with stages.stage(f"Start {hosts} test host{'s' if hosts > 1 else ''}"):
         raise_lab(lab)
     with stages.stage("Write the inventory and its secrets"):
-        create_environment(name, hosts=host_variables(lab), groups=groups_of(lab), variables=variables(lab))
+        write_inventory(lab)
         environment = read_environment(name)
     result = Result(name, seconds=stages.seconds)
     with stages.stage("Provision by playbooks/site.yml") as show:
@@ -83,25 +71,6 @@ def bring_up(name: str, *, hosts: int, release: str, stages: Stages) -> Result:
     with stages.stage("Run all checks"):
         result.checks = run_checks(lab)
     return result
-
-
-def host_variables(lab: Lab) -> dict[str, dict[str, Any]]:
-    """Return the connection variables of each test host."""
-    common = {
-        "ansible_user": USER,
-        "ansible_ssh_private_key_file": str(lab.key_file),
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={lab.known_hosts} -o IdentitiesOnly=yes",
-    }
-    return {machine.name: {"ansible_host": machine.address, **common} for machine in lab.machines}
-
-
-def variables(lab: Lab) -> dict[str, Any]:
-    """Return the settings in which a lab differs from production: its MongoDB repository and who may reach the API."""
-    return {
-        "mongodb_repository": f"file:{APT_REPOSITORY} ./",
-        "mongodb_repository_key": f"file://{APT_REPOSITORY}/mongodb-server.asc",
-        "chat_api_clients": [f"{lab.gateway}/32"],
-    }
 
 
 def provision(lab: Lab, show: Callable[[str], None] = lambda _: None) -> Recap:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from dbkeep.bundle import build_bundle
+from dbkeep.lab.inventory import APT_CACHE, write_inventory
 from dbkeep.lab.lab import Lab, define_lab, prepare, raise_lab
 from dbkeep.lab.mongodb_package import build as build_mongodb_package
-from dbkeep.lab.paths import CACHE
-from dbkeep.new_environment import create_environment
-from dbkeep.up import PYTHON, groups_of, host_variables, variables
+from dbkeep.up import PYTHON
 
 from .conftest import dbkeep
 from .test_drift import playbook
@@ -26,10 +25,10 @@ def fresh() -> Iterator[Lab]:
     try:
         lab = define_lab(NAME, hosts=1, release="bookworm")
         prepare(lab)
-        build_mongodb_package(CACHE / "apt")
+        build_mongodb_package(APT_CACHE)
         build_bundle(PYTHON["bookworm"])
         raise_lab(lab)
-        create_environment(NAME, hosts=host_variables(lab), groups=groups_of(lab), variables=variables(lab))
+        write_inventory(lab)
         yield lab
     finally:
         assert dbkeep("down", "--purge", "--name", NAME).status == 0

@@ -1,0 +1,63 @@
+"""The environment of a lab: like production's, but for its hosts' addresses and what it takes MongoDB from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dbkeep.files import write_atomically
+from dbkeep.lab.base import USER
+from dbkeep.lab.lab import Lab
+from dbkeep.lab.machine import APT_REPOSITORY
+from dbkeep.lab.paths import CACHE
+from dbkeep.new_environment import create_environment
+
+APT_CACHE = CACHE / "apt"
+WAIVED_DAYS = 30
+
+
+def write_inventory(lab: Lab) -> Path:
+    """Make inventory/NAME for the lab, or bring it up to date, and return its folder. Secrets that exist stay."""
+    made = create_environment(lab.name, hosts=_hosts(lab), groups=_groups(lab), variables=_variables(lab))
+    write_atomically(made.path / "waivers.yml", yaml.safe_dump(_waivers(), sort_keys=False))
+    return made.path
+
+
+def _groups(lab: Lab) -> dict[str, list[str]]:
+    """One host has everything; of three each has one engine, the API beside PostgreSQL."""
+    names = [machine.name for machine in lab.machines]
+    if len(names) == 1:
+        return {"postgresql": names, "mongodb": names, "redis": names, "chat_api": names}
+    first, second, third = names
+    return {"postgresql": [first], "mongodb": [second], "redis": [third], "chat_api": [first]}
+
+
+def _hosts(lab: Lab) -> dict[str, dict[str, Any]]:
+    common = {
+        "ansible_user": USER,
+        "ansible_ssh_private_key_file": str(lab.key_file),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={lab.known_hosts} -o IdentitiesOnly=yes",
+    }
+    return {machine.name: {"ansible_host": machine.address, **common} for machine in lab.machines}
+
+
+def _variables(lab: Lab) -> dict[str, Any]:
+    return {
+        "mongodb_repository": f"file:{APT_REPOSITORY} ./",
+        "mongodb_repository_key": f"file://{APT_REPOSITORY}/mongodb-server.asc",
+        "chat_api_clients": [f"{lab.gateway}/32"],
+    }
+
+
+def _waivers() -> dict[str, Any]:
+    """The one thing in which a lab is worse than production, said on every run of its checks."""
+    waiver = {
+        "control": "MG-VER-01",
+        "owner": "dbkeep lab",
+        "reason": "a lab runs MongoDB 6.0.5, the newest real server that a package index carries",
+        "expires": datetime.now(UTC).date() + timedelta(days=WAIVED_DAYS),
+    }
+    return {"waivers": [waiver]}
