@@ -11,11 +11,10 @@ from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.plan import Change, Plan
 from dbkeep.postgresql import inspect, migrations
-from dbkeep.postgresql.change import MAINTENANCE
-from dbkeep.postgresql.connect import Connection, DatabaseMissingError, connect, one_line
-from dbkeep.postgresql.declared import Declared
+from dbkeep.postgresql.connect import MAINTENANCE, Connection, DatabaseMissingError, connect, one_line
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
+from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.normalise import normalise
 from dbkeep.postgresql.statements import Operation, RunMigration
 from dbkeep.settings import PostgreSQLSettings

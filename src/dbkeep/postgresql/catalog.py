@@ -1,7 +1,5 @@
 """The catalog queries of inspect.py. Parameters are those of `inspect.parameters`."""
 
-SERVER = "SELECT current_setting('server_version_num')::int"
-
 DATABASE = """
 SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %(database)s
 """
@@ -40,7 +38,10 @@ WHERE n.nspname = ANY(%(schemas)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S
 """
 
 POLICIES = """
-SELECT n.nspname || '.' || c.relname, p.polname, p.polpermissive, p.polcmd::text,
+SELECT n.nspname || '.' || c.relname, p.polname, p.polpermissive,
+       CASE p.polcmd
+           WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL'
+       END,
        ARRAY(SELECT CASE r WHEN 0 THEN 'public' ELSE pg_get_userbyid(r)::text END FROM unnest(p.polroles) r ORDER BY 1),
        pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace

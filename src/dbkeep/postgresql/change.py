@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dbkeep.plan import Change, Risk
+from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.statements import Operation, Statement
 
-# Stands for the managed database; the maintenance database serves what cannot run inside it.
+# Stands for the managed database.
 MANAGED = ""
-MAINTENANCE = "postgres"
 
 
 def change(

@@ -12,6 +12,8 @@ from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.settings import PostgreSQLSettings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+# The database that every cluster has, for what cannot run inside the managed one.
+MAINTENANCE = "postgres"
 OLDEST, NEWEST = 15, 18
 # Names in expressions that the server prints back are qualified only when no schema but pg_catalog is searched.
 SESSION = "-c search_path= -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning"
@@ -36,7 +38,7 @@ def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterat
             autocommit=True, connect_timeout=10, application_name="dbkeep", options=SESSION,
         )  # fmt: skip
     except psycopg.OperationalError as error:
-        if f'database "{name}" does not exist' in str(error):
+        if name != MAINTENANCE and not _exists(settings, name):
             raise DatabaseMissingError(f"{where} has no database {name}: run `dbkeep apply postgresql`") from None
         raise UsageError(f"cannot connect to {where} as {settings.user}: {one_line(error)}") from None
     try:
@@ -49,6 +51,13 @@ def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterat
         raise DbkeepError(f"{where}, database {name}: {one_line(error)}: run the same command again") from None
     except psycopg.Error as error:
         raise DbkeepError(f"{where}, database {name}: {one_line(error)}") from None
+
+
+def _exists(settings: PostgreSQLSettings, database: str) -> bool:
+    """A failed connection carries no code, and its text may be in any language: ask the server's own database."""
+    with connect(settings, MAINTENANCE) as connection:
+        found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [database])
+        return found.fetchone() is not None
 
 
 def one_line(error: psycopg.Error) -> str:

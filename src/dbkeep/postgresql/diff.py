@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from dbkeep.plan import Change
 from dbkeep.postgresql import diff_grants, diff_objects, diff_roles
-from dbkeep.postgresql.declared import Declared
 from dbkeep.postgresql.inspect import Live, LivePolicy
+from dbkeep.postgresql.models import Declared
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from psycopg import sql
 from dbkeep.errors import UsageError
 from dbkeep.plan import Change
 from dbkeep.postgresql import statements
-from dbkeep.postgresql.change import MAINTENANCE, MANAGED, change
-from dbkeep.postgresql.declared import Allowed, Declared
+from dbkeep.postgresql.change import MANAGED, change
+from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.inspect import DefaultPrivilege, Grant, Live
+from dbkeep.postgresql.models import Allowed, Declared
 from dbkeep.postgresql.statements import Statement
 
 Group = tuple[str, str, str, str, str]

@@ -9,9 +9,10 @@ from psycopg import sql
 
 from dbkeep.plan import Change, Risk
 from dbkeep.postgresql import statements
-from dbkeep.postgresql.change import MAINTENANCE, MANAGED, change
-from dbkeep.postgresql.declared import MIGRATION_SCHEMA, Declared, Migration, Policy, Routine, View
+from dbkeep.postgresql.change import MANAGED, change
+from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.inspect import Live, LiveFunction, LivePolicy
+from dbkeep.postgresql.models import MIGRATION_SCHEMA, Declared, Migration, Policy, Routine, View
 from dbkeep.postgresql.statements import RunMigration
 
 # pg_class.relkind and pg_proc.prokind as DDL spells them.

@@ -10,8 +10,8 @@ from psycopg import sql
 from dbkeep.plan import Change, Risk
 from dbkeep.postgresql import scram, statements
 from dbkeep.postgresql.change import change
-from dbkeep.postgresql.declared import Declared, Role
 from dbkeep.postgresql.inspect import Live, LiveRole, Membership
+from dbkeep.postgresql.models import Declared, Role
 from dbkeep.postgresql.statements import Statement
 
 

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from dbkeep.postgresql import catalog
 from dbkeep.postgresql.connect import Connection
-from dbkeep.postgresql.declared import Declared
+from dbkeep.postgresql.models import Declared
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from yoyo.exceptions import BadMigration
 
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql.connect import one_line
-from dbkeep.postgresql.declared import MIGRATION_SCHEMA, Migration
+from dbkeep.postgresql.models import MIGRATION_SCHEMA, Migration
 from dbkeep.postgresql.statements import RunMigration
 from dbkeep.settings import PostgreSQLSettings
 

@@ -16,9 +16,9 @@ from psycopg import sql
 from dbkeep.errors import DeclaredError
 from dbkeep.postgresql import inspect, statements
 from dbkeep.postgresql.connect import Connection, one_line
-from dbkeep.postgresql.declared import Declared, Policy, Routine, View
 from dbkeep.postgresql.diff import Normal
 from dbkeep.postgresql.inspect import Live
+from dbkeep.postgresql.models import Declared, Policy, Routine, View
 from dbkeep.postgresql.statements import Statement
 
 PRINTED_FUNCTIONS = """

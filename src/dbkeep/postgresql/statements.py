@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from dbkeep.postgresql.declared import Migration, Policy, Role, Routine, View
 from dbkeep.postgresql.inspect import DefaultPrivilege, LiveRole, Membership
+from dbkeep.postgresql.models import Migration, Policy, Role, Routine, View
 
 # pg_default_acl.defaclobjtype as ALTER DEFAULT PRIVILEGES spells it.
 OBJECT_TYPES: Mapping[str, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,8 +51,11 @@ def empty(servers: Path) -> Iterator[PostgreSQLSettings]:
 @pytest.fixture(scope="session")
 def server(servers: Path, declared: Declared, secrets: dict[str, str]) -> Iterator[PostgreSQLSettings]:
     """A server that is as declared; a test that breaks it mends it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     with sandbox.start(
-        servers / "server", listen_addresses="127.0.0.1", port=54329, options={"log_statement": "all"}
+        servers / "server", listen_addresses="127.0.0.1", port=port, options={"log_statement": "all"}
     ) as settings:
         postgresql.apply(settings, declared, secrets)
         yield settings

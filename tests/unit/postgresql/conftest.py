@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dbkeep.postgresql import read_declared, scram
-from dbkeep.postgresql.declared import Declared, Grants
 from dbkeep.postgresql.diff import Normal
 from dbkeep.postgresql.inspect import Grant, Live, LiveFunction, LivePolicy, LiveRelation, LiveRole, Membership
+from dbkeep.postgresql.models import Declared, Grants
 
 DECLARED = read_declared(Path(__file__).parents[3])
 SECRETS = {name: f"secret of {name}" for name, role in DECLARED.roles.items() if role.login}

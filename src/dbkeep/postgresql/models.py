@@ -1,0 +1,139 @@
+"""The values that `sql/` is read into, and that travel to the host as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from dbkeep.declared import Model
+
+Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+QualifiedName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
+NamePattern = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*\*?$")]
+# Where yoyo keeps its own tables and dbkeep the digests of applied migrations.
+MIGRATION_SCHEMA = "migration"
+Allowed = dict[Literal["SELECT", "INSERT", "UPDATE", "DELETE"], Literal["all"] | tuple[Name, ...]]
+Command = Literal["ALL", "SELECT", "INSERT", "UPDATE", "DELETE"]
+
+
+class ClosedToPublic(Model):
+    """Objects outside the managed schemas whose default grants to PUBLIC are revoked. A name may end in `*`."""
+
+    databases: tuple[Name, ...] = ()
+    schemas: tuple[Name, ...] = ()
+    functions: tuple[NamePattern, ...] = ()
+
+
+class Scope(Model):
+    database: Name
+    owner: Name
+    definer: Name
+    schemas: tuple[Name, ...]
+    protected_schemas: tuple[Name, ...]
+    managed_roles: str
+    closed_to_public: ClosedToPublic = ClosedToPublic()
+
+    @property
+    def managed_schemas(self) -> tuple[str, ...]:
+        return (*self.schemas, MIGRATION_SCHEMA)
+
+    @field_validator("managed_roles")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return value
+
+
+class Grants(Model):
+    """Privileges of one role. Privileges on a relation are on all of it or on the columns named."""
+
+    database: tuple[Literal["CONNECT", "TEMPORARY", "CREATE"], ...] = ()
+    schemas: dict[Name, tuple[Literal["USAGE", "CREATE"], ...]] = Field(default={})
+    relations: dict[QualifiedName, Allowed] = Field(default={})
+    functions: tuple[QualifiedName, ...] = ()
+
+
+class Role(Model):
+    """One role. SUPERUSER, CREATEROLE, CREATEDB and REPLICATION cannot be declared: no role here has them."""
+
+    comment: str
+    login: bool = False
+    inherit: bool = True
+    bypass_row_security: bool = False
+    connection_limit: Annotated[int, Field(ge=-1)] = -1
+    member_of: tuple[Name, ...] = ()
+    settings: dict[Name, str] = Field(default={})
+    grants: Grants = Grants()
+
+
+class Roles(Model):
+    scope: Scope
+    roles: dict[Name, Role]
+
+
+class Migration(Model):
+    """A forward SQL script and the one that takes it back. `digest` is the SHA-256 of the forward script."""
+
+    id: str
+    path: str
+    sql: str
+    rollback: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class Policy(Model):
+    """A row-security policy. `clauses` is USING and WITH CHECK as written, on one line."""
+
+    table: str
+    name: str
+    path: str
+    line: int
+    permissive: bool
+    command: Command
+    roles: tuple[str, ...]
+    clauses: str
+
+
+class Routine(Model):
+    """A function; the file is named like it, so it has one signature."""
+
+    name: str
+    path: str
+    line: int
+    sql: str
+    security_definer: bool
+    trigger: bool
+
+
+class View(Model):
+    name: str
+    path: str
+    line: int
+    query: str
+
+
+class Declared(Model):
+    """`grant_lines` maps a role and what it is granted a privilege on ("app_api chat.users") to a line of roles.yml."""
+
+    scope: Scope
+    roles: dict[str, Role]
+    migrations: tuple[Migration, ...]
+    tables: tuple[str, ...]
+    policies: tuple[Policy, ...]
+    functions: tuple[Routine, ...]
+    views: tuple[View, ...]
+    grant_lines: dict[str, int]
+
+    def where_granted(self, role: str, target: str) -> str:
+        """Return the file and line that grant `role` something on `target`, or '' when none does."""
+        line = self.grant_lines.get(f"{role} {target}")
+        return f"sql/roles.yml:{line}" if line else ""
