@@ -147,7 +147,7 @@ def test_files_are_closed(postgresql_facts: dict[str, Any], observe: Observe) ->
     wrong = [
         f"{path} ({file['owner']}:{file['group']} {file['mode']})"
         for path, file in files.items()
-        if int(file["mode"], 8) & 0o027 or file["owner"] not in ("postgres", "root")
+        if file["reach"] == "everyone" or int(file["mode"], 8) & 0o020 or file["owner"] not in ("postgres", "root")
     ]
     assert not wrong, f"open: {', '.join(wrong)}"
 

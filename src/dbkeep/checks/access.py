@@ -1,6 +1,6 @@
 """Connections to the databases as the real roles, with their passwords from the vault, over verified TLS.
 
-They come from the application's host by an SSH tunnel, so host-based rules and firewalls treat them as the
+They come from the application's host by an SSH tunnel, so that host-based rules and firewalls treat them as the
 application. Server certificates name localhost, which is where the tunnel ends.
 """
 
@@ -26,6 +26,8 @@ from dbkeep.environment import Environment, Host
 from dbkeep.errors import UsageError
 
 TIMEOUT_SECONDS = 5
+OPERATORS = "chat_"
+"""How the names of PostgreSQL roles begin that are used on the database host."""
 INSTANCES = ("state", "cache")
 POSTGRESQL_TLS_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(
     4, "big"
@@ -43,44 +45,57 @@ class Access:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._stack = ExitStack()
-        self._ports: dict[Target, int] = {}
+        self._tunnels: dict[str, dict[Target, int]] = {}
         self.authority = Path()
 
     def __enter__(self) -> Access:
-        hosts = self._environment.hosts("chat_api")
-        if not hosts:
-            raise UsageError(
-                f"environment {self._environment.name} has no host in group chat_api to reach the databases from"
-            )
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dbkeep-check-"))
         self.authority = Path(folder) / "ca.crt"
         self.authority.write_text(self._environment.variables["dbkeep_ca_certificate"], encoding="ascii")
-        self._ports = self._stack.enter_context(forward(hosts[0], self._targets()))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _targets(self) -> list[Target]:
-        return [
-            (host.address, int(self._environment.variables[variable]))
-            for engine, variables in PORT_VARIABLES.items()
-            for host in self._environment.hosts(engine)
-            for variable in variables
-        ]
+    def local_port(self, host: Host, variable: str, *, through: Host | None = None) -> int:
+        """Return the local port that leads to the port of `host` that the variable names.
 
-    def local_port(self, host: Host, variable: str) -> int:
-        """Return the local port that leads to the port of `host` that the variable names."""
-        return self._ports[host.address, int(self._environment.variables[variable])]
+        The way is through the first host of chat_api, or the one named. Raises UsageError when SSH refuses it.
+        """
+        application = self._application_host()
+        way = through or application
+        if way.name not in self._tunnels:
+            targets = self._targets() if way == application else self._targets_of(host)
+            self._tunnels[way.name] = self._stack.enter_context(forward(way, targets))
+        return self._tunnels[way.name][host.address, int(self._environment.variables[variable])]
+
+    def _application_host(self) -> Host:
+        hosts = self._environment.hosts("chat_api")
+        if not hosts:
+            name = self._environment.name
+            raise UsageError(f"environment {name} has no host in group chat_api to reach the databases from")
+        return hosts[0]
+
+    def _targets(self) -> list[Target]:
+        hosts = [host for host in self._environment.all_hosts if host.groups.intersection(PORT_VARIABLES)]
+        return [target for host in hosts for target in self._targets_of(host)]
+
+    def _targets_of(self, host: Host) -> list[Target]:
+        variables = [name for engine, names in PORT_VARIABLES.items() if engine in host.groups for name in names]
+        return [(host.address, int(self._environment.variables[name])) for name in variables]
 
     def postgresql(
         self, host: Host, role: str, *, server_name: str = "localhost", **options: Any
     ) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection as `role`; `options` override libpq's keywords (sslmode, password, dbname, ...)."""
+        """Return a connection as `role`; `options` override libpq's keywords (sslmode, password, dbname, ...).
+
+        Roles that do not serve the application are let in from the database host only, so that is where they come from.
+        """
+        through = host if role.startswith(OPERATORS) else None
         keywords = {
             "host": server_name,
             "hostaddr": "127.0.0.1",
-            "port": self.local_port(host, "postgresql_port"),
+            "port": self.local_port(host, "postgresql_port", through=through),
             "user": role,
             "password": self._environment.secrets["postgresql"].get(role),
             "dbname": "chat",
