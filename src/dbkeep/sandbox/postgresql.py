@@ -99,7 +99,8 @@ def start(
 
     `data_directory` is an existing one, such as a restored backup: recovery runs to its end (at most `timeout`
     seconds); without it a new cluster is made. `listen_addresses` adds TCP with SCRAM-SHA-256. Nothing is archived
-    unless `options` turn it on. `fast` gives up crash safety. `options` are further server settings. The superuser is `postgres`.
+    unless `options`, which are further server settings, turn it on. `fast` gives up crash safety. The superuser is
+    `postgres`.
 
     Raises UsageError when the server is not installed or cannot use the folder, DbkeepError when it does not start.
     """
