@@ -32,6 +32,7 @@ from dbkeep.plan import apply as apply_plan
 from dbkeep.settings import MongoDBSettings
 
 ELECTION_SECONDS = 30
+NEIGHBOUR_MS = 2000
 RECONFIGURATION_SECONDS = 60
 # ConfigurationInProgress, NewReplicaSetConfigurationIncompatible (another version came first),
 # CurrentConfigNotCommittedYet.
@@ -45,20 +46,16 @@ def plan(settings: MongoDBSettings, members: Sequence[str]) -> Plan:
     Raises UsageError when the local server does not answer or belongs to another replica set.
     """
     name = settings.replica_set
-    answer = hello(settings)
-    if answer is None:
-        raise UsageError(f"mongod at {address(settings)} does not answer; check that it runs")
+    server, answer = _server_in_set(settings, members)
     changes = []
-    if not answer.get("setName"):
-        changes.append(_initiate(settings, members))
-    elif answer["setName"] != name:
-        raise UsageError(f"mongod at {address(settings)} is a member of {answer['setName']}, not of {name}")
-    else:
+    if answer.get("setName"):
         present = [*answer.get("hosts", []), *answer.get("passives", []), *answer.get("arbiters", [])]
         changes += [_change_member(name, host, "add") for host in members if host not in present]
         changes += [_change_member(name, host, "remove") for host in present if host not in members]
-    if settings.certificate_key_file and not _administrator_exists(settings):
-        changes.append(_create_administrator(subject(settings.certificate_key_file)))
+    else:
+        changes.append(_initiate(name, members))
+    if server.certificate_key_file and not _administrator_exists(server):
+        changes.append(_create_administrator(subject(server.certificate_key_file)))
     return Plan(ENGINE, tuple(changes))
 
 
@@ -72,15 +69,17 @@ def apply(
 ) -> tuple[Change, ...]:
     """Make it so and return the changes made. Without `keyfile` the server runs without access control (a sandbox).
 
-    Raises ApplyError at the first change that fails.
+    Raises UsageError as plan does, ApplyError at the first change that fails.
     """
     credentials = _internal_credentials(keyfile)
+    planned = plan(settings, members)
+    server, _ = _server_in_set(settings, members)
 
     def execute(change: Change) -> None:
-        with driver_errors(settings):
-            change.operation(settings, credentials)
+        with driver_errors(server):
+            change.operation(server, credentials)
 
-    return apply_plan(plan(settings, members), execute, allow_destructive=allow_destructive, on_change=on_change)
+    return apply_plan(planned, execute, allow_destructive=allow_destructive, on_change=on_change)
 
 
 def subject(certificate: Path) -> str:
@@ -147,9 +146,32 @@ def _internal_credentials(keyfile: Path | None) -> dict[str, Any]:
     return {"username": "__system", "password": key, "authSource": "local", "authMechanism": "SCRAM-SHA-256"}
 
 
-def _initiate(settings: MongoDBSettings, members: Sequence[str]) -> Change:
-    _refuse_second_set(settings, members)
-    config = {"_id": settings.replica_set, "members": [{"_id": i, "host": host} for i, host in enumerate(members)]}
+def _server_in_set(settings: MongoDBSettings, members: Sequence[str]) -> tuple[MongoDBSettings, Document]:
+    """Return a server to act through, and what it says of itself: one that is in the set, else the local one.
+
+    A new host may come first in the inventory. Were it to initiate a set of its own, two sets would take writes.
+    """
+    local = hello(settings)
+    if local is None:
+        raise UsageError(f"mongod at {address(settings)} does not answer; check that it runs")
+    candidates = [(settings, local)]
+    if not local.get("setName"):
+        others = (_other_member(settings, member) for member in members if not member.startswith("/"))
+        candidates += [(other, answer) for other in others if (answer := hello(other, NEIGHBOUR_MS))]
+    server, answer = next((found for found in candidates if found[1].get("setName")), candidates[0])
+    found, wanted = answer.get("setName", settings.replica_set), settings.replica_set
+    if found != wanted:
+        raise UsageError(f"mongod at {address(server)} is a member of replica set {found}, not of {wanted}")
+    return server, answer
+
+
+def _other_member(settings: MongoDBSettings, member: str) -> MongoDBSettings:
+    host, _, port = member.rpartition(":")
+    return settings.model_copy(update={"host": host, "port": int(port)})
+
+
+def _initiate(name: str, members: Sequence[str]) -> Change:
+    config = {"_id": name, "members": [{"_id": i, "host": host} for i, host in enumerate(members)]}
 
     def operation(settings: MongoDBSettings, credentials: Mapping[str, Any]) -> None:
         with client(settings, direct=True, **credentials) as connection:
@@ -159,26 +181,12 @@ def _initiate(settings: MongoDBSettings, members: Sequence[str]) -> Change:
     return Change(
         engine=ENGINE,
         kind="replica set",
-        target=settings.replica_set,
+        target=name,
         summary=f"initiate the replica set of {', '.join(members)}",
         statement=f"replSetInitiate {config}",
         operation=operation,
         after=list(members),
     )
-
-
-def _refuse_second_set(settings: MongoDBSettings, members: Sequence[str]) -> None:
-    """Two sets of one name would each take writes: a new host joins from a member that is already in the set."""
-    for member in members:
-        host, _, port = member.rpartition(":")
-        if member.startswith("/") or (host, port) == (settings.host, str(settings.port)):
-            continue
-        answer = hello(settings.model_copy(update={"host": host, "port": int(port)}), 2000)
-        if answer and answer.get("setName"):
-            raise UsageError(
-                f"{member} is already a member of replica set {answer['setName']}; "
-                "run the play for that host, which adds this one"
-            )
 
 
 def _change_member(name: str, host: str, verb: str) -> Change:

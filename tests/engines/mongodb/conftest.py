@@ -71,7 +71,9 @@ def passwords(declared: engine.Declared) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def empty(folder: Path, security: sandbox.Security) -> Iterator[MongoDBSettings]:
     """A replica set with its administrator and nothing else."""
-    with sandbox.start(folder / "server", security=security) as settings:
+    with sandbox.start(
+        folder / "server", security=security, parameters={"scramSHA256IterationCount": "5000"}
+    ) as settings:
         yield settings
 
 
