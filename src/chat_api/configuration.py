@@ -11,8 +11,9 @@ import binascii
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
 
 KEY_BYTES = 32
 
@@ -28,6 +29,28 @@ class Address(BaseModel):
     port: int
 
 
+def addresses(hosts: str) -> list[Address]:
+    """Return `host:port[,host:port...]` (IPv6 in brackets) as addresses; raises ValueError for what is not that."""
+    found = []
+    for part in hosts.split(","):
+        host, colon, port = part.strip().rpartition(":")
+        if not colon or not host or not port.isdigit():
+            raise ValueError(f"{part.strip()!r} is not host:port")
+        found.append(Address(host=host.removeprefix("[").removesuffix("]"), port=int(port)))
+    return found
+
+
+def _one(hosts: str) -> Address:
+    found = addresses(hosts)
+    if len(found) != 1:
+        raise ValueError(f"{hosts!r} is not one host:port")
+    return found[0]
+
+
+Addresses = Annotated[list[Address], BeforeValidator(addresses)]
+OneAddress = Annotated[Address, BeforeValidator(_one)]
+
+
 class Configuration(BaseModel):
     """The public part. Each field is the environment variable CHAT_API_<FIELD>; hosts are `host:port[,host:port...]`.
 
@@ -39,14 +62,14 @@ class Configuration(BaseModel):
     listen_address: str = "127.0.0.1"
     listen_port: int = Field(default=8443, ge=0, le=65535)
     ca_file: Path
-    postgresql_hosts: str = "localhost:5432"
+    postgresql_hosts: Addresses = [Address(host="localhost", port=5432)]
     postgresql_database: str = "chat"
     postgresql_pool_size: int = Field(default=8, ge=1, le=100)
-    mongodb_hosts: str = "localhost:27017"
+    mongodb_hosts: Addresses = [Address(host="localhost", port=27017)]
     mongodb_database: str = "chat"
     mongodb_replica_set: str = "chat"
-    redis_state: str = "localhost:6379"
-    redis_cache: str = "localhost:6380"
+    redis_state: OneAddress = Address(host="localhost", port=6379)
+    redis_cache: OneAddress = Address(host="localhost", port=6380)
 
 
 class Credentials(BaseModel):
@@ -68,20 +91,6 @@ class Credentials(BaseModel):
     token_key: SecretBytes
     field_keys: dict[int, SecretBytes]
     blind_index_key: SecretBytes
-
-
-def addresses(hosts: str) -> list[Address]:
-    """Return `host:port[,host:port...]` (IPv6 in brackets) as addresses.
-
-    Raises ConfigurationError if one has no port or no host.
-    """
-    found = []
-    for part in hosts.split(","):
-        host, colon, port = part.strip().rpartition(":")
-        if not colon or not host or not port.isdigit():
-            raise ConfigurationError(f"{part.strip()!r} is not host:port; correct the hosts in the environment")
-        found.append(Address(host=host.removeprefix("[").removesuffix("]"), port=int(port)))
-    return found
 
 
 def read_configuration(environment: Mapping[str, str]) -> Configuration:

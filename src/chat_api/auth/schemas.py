@@ -15,7 +15,8 @@ _ADDRESS = re.compile(r"[^\s@\x00-\x1f\x7f]{1,64}@[^\s@\x00-\x1f\x7f]{1,253}")
 
 
 def _address(text: str) -> str:
-    if not _ADDRESS.fullmatch(text):
+    # RFC 5321, 4.5.3.1, counts octets.
+    if not _ADDRESS.fullmatch(text) or len(text.encode("utf-8")) > 254:
         raise ValueError("not an email address")
     return text
 

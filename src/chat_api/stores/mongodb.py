@@ -9,7 +9,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
-from chat_api.configuration import Configuration, Credentials, addresses
+from chat_api.configuration import Configuration, Credentials
 
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
@@ -26,7 +26,7 @@ class MongoDB:
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             host=[
                 f"[{server.host}]:{server.port}" if ":" in server.host else f"{server.host}:{server.port}"
-                for server in addresses(configuration.mongodb_hosts)
+                for server in configuration.mongodb_hosts
             ],
             replicaSet=configuration.mongodb_replica_set,
             username="chat_api",

@@ -12,7 +12,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
-from chat_api.configuration import Configuration, Credentials, addresses
+from chat_api.configuration import Configuration, Credentials
 
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
@@ -61,7 +61,7 @@ class PostgreSQL:
 
 
 def _pool(configuration: Configuration, role: str, password: SecretStr) -> Pool:
-    servers = addresses(configuration.postgresql_hosts)
+    servers = configuration.postgresql_hosts
     options: dict[str, Any] = {
         "host": ",".join(server.host for server in servers),
         "port": ",".join(str(server.port) for server in servers),

@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chat_api.configuration import Configuration, Credentials, addresses
+from chat_api.configuration import Address, Configuration, Credentials
 
 Client = Redis
 
@@ -39,8 +39,7 @@ class RedisClients:
         await self.cache.ping()
 
 
-def _client(configuration: Configuration, server: str, user: str, password: SecretStr) -> Client:
-    (address,) = addresses(server)
+def _client(configuration: Configuration, address: Address, user: str, password: SecretStr) -> Client:
     pool = BlockingConnectionPool(
         connection_class=SSLConnection,
         ssl_ca_certs=str(configuration.ca_file),

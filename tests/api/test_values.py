@@ -123,7 +123,7 @@ def test_unstorable_json_is_refused(value: object) -> None:
 def test_addresses_are_read() -> None:
     found = [(address.host, address.port) for address in addresses("db1:5432, [2001:db8::1]:5433")]
     assert found == [("db1", 5432), ("2001:db8::1", 5433)]
-    with pytest.raises(ConfigurationError, match="host:port"):
+    with pytest.raises(ValueError, match="host:port"):
         addresses("db1")
 
 
@@ -133,6 +133,7 @@ def test_addresses_are_read() -> None:
         ({}, "CHAT_API_CA_FILE"),
         ({"CHAT_API_CA_FILE": "/ca", "CHAT_API_LISTEN_PORT": "many"}, "CHAT_API_LISTEN_PORT"),
         ({"CHAT_API_CA_FILE": "/ca", "CHAT_API_SURPLUS": "1"}, "CHAT_API_SURPLUS"),
+        ({"CHAT_API_CA_FILE": "/ca", "CHAT_API_REDIS_STATE": "a:1,b:2"}, "CHAT_API_REDIS_STATE"),
     ],
 )
 def test_a_wrong_setting_is_named(variables: dict[str, str], named: str) -> None:
