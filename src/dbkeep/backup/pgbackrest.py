@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,28 +28,28 @@ class PgBackRest:
 
         Raises UsageError when pgBackRest is not installed, DbkeepError with its own error line when it fails.
         """
-        line = ["setpriv", "--pdeathsig", "TERM", "--", "pgbackrest", f"--config={self.configuration}"]
-        if command != "version":
-            line += ["--log-level-console=off", "--log-level-stderr=error"]
-        if command not in ("version", "repo-ls"):
-            line += [f"--stanza={self.stanza}"]
-        try:
-            done = subprocess.run(
-                [*line, command, *options],
-                cwd="/",
-                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                **self._identity(),
-            )
-        except FileNotFoundError:
-            raise UsageError("setpriv (util-linux) is not installed; run playbooks/site.yml") from None
-        if done.returncode == 127 or (done.returncode and "No such file" in done.stderr and "setpriv" in done.stderr):
+        fixed = [f"--config={self.configuration}", "--log-level-console=off", "--log-level-stderr=error"]
+        if command != "repo-ls":
+            fixed += [f"--stanza={self.stanza}"]
+        return self._call(command, *fixed, *options)
+
+    def _call(self, command: str, *options: str) -> str:
+        program = shutil.which("pgbackrest", path=os.defpath)
+        if program is None:
             raise UsageError("pgbackrest is not installed; run playbooks/site.yml")
+        done = subprocess.run(
+            ["setpriv", "--pdeathsig", "TERM", "--", program, command, *options],
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._identity(),
+        )
         if done.returncode:
-            raise DbkeepError(f"pgbackrest {command} of stanza {self.stanza} failed: {error_line(done.stderr)}")
+            reason = error_line(done.stderr or done.stdout)
+            raise DbkeepError(f"pgbackrest {command} of stanza {self.stanza} failed: {reason}")
         return str(done.stdout)
 
     def _identity(self) -> dict[str, Any]:
@@ -61,8 +62,8 @@ class PgBackRest:
         return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": os.getgrouplist(self.os_user, user.pw_gid)}
 
     def version(self) -> str:
-        """Return the version as pgBackRest says it, such as 2.45."""
-        return self.run("version").split()[-1]
+        """Return the version as pgBackRest says it, such as 2.45; it takes no option from 2.55 on."""
+        return self._call("version").split()[-1]
 
     def info(self) -> dict[str, Any]:
         """Return what the repository holds of this stanza: `backup` and `archive` lists, `status`.

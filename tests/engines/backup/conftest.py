@@ -129,7 +129,11 @@ def write_pgbackrest(folder: Path) -> Path:
 repo1-path={folder}/backup/postgresql
 repo1-cipher-type=aes-256-cbc
 repo1-cipher-pass=only-for-this-test-0123456789
-repo1-retention-full=2
+repo1-bundle=y
+repo1-retention-full-type=time
+repo1-retention-full=14
+expire-auto=n
+job-retry=0
 log-path={folder}/log
 lock-path={folder}/lock
 spool-path={folder}/spool
