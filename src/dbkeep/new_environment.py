@@ -58,6 +58,10 @@ def create_environment(
         raise UsageError(f"{name!r} is no name for an environment: use lower-case letters, digits and -, not 'example'")
     path = root / "inventory" / name
     if path.is_dir():
+        if not (path / MAIN).is_file():
+            raise UsageError(
+                f"{path} exists and has no {MAIN}, so it is no environment; move it away and run this again"
+            )
         if hosts:
             _replace(path / HOSTS, _hosts_text(hosts, groups or {}))
         return Made(path, False, _complete(path, root, name, variables or {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +14,14 @@ from dbkeep.up import Result
 
 def show_result(result: Result) -> None:
     """Print what was provisioned, the backup and drill, the checks, the time of each stage and what to type next."""
-    console = Console(highlight=False)
+    # A log file has no width of its own: a row stays a line there.
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160
     environment = read_environment(result.environment)
-    console.print(_provisioned(result, environment))
-    console.print(_proved(result))
-    console.print(_stages(result))
+    for table in (_provisioned(result, environment), _proved(result), _stages(result)):
+        console.print(table)
+        console.print()
     console.print(f"Next: ./dbkeep check -e {result.environment}    what is checked, and what was seen")
     console.print(
         f"      ./dbkeep plan -e {result.environment}     what differs from the files in sql/, mongo/, redis/"
@@ -43,8 +47,8 @@ def _provisioned(result: Result, environment: Environment) -> Table:
         holds = ", ".join(f"{count} {what.split('.')[-1]}" for what, count in facts["counts"].items() if count)
         table.add_row(engine, facts["version"], facts["host"], facts["address"], ports[engine], holds)
     for host in environment.hosts("chat_api"):
-        users = result.sample["users"]
-        table.add_row("chat_api", "", host.name, host.address, ports["chat_api"], f"{users} sample users")
+        what = "sample users: inventory/" + result.environment + "/.sample-users.json"
+        table.add_row("chat_api", version("dbkeep"), host.name, host.address, ports["chat_api"], what)
     return table
 
 
