@@ -159,3 +159,10 @@ def test_hosts_of_the_command_line() -> None:
 def test_bad_hosts_are_refused(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_hosts(words)
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(root: Path) -> None:
+    (root / "inventory/other").mkdir()
+    with pytest.raises(UsageError, match=r"inventory/other exists and has no group_vars/all/main\.yml"):
+        create_environment("other", root=root)
+    assert list((root / "inventory/other").iterdir()) == []
