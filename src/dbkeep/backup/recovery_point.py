@@ -9,8 +9,8 @@ from datetime import datetime
 from dbkeep.backup.job import Fence
 
 
-def set_fences(setters: Mapping[str, Callable[[], Fence]]) -> dict[str, Fence]:
-    """Call every engine's `fence` at the same time, return the fences by engine; raises the first error there was."""
+def set_fences(setters: Mapping[str, Callable[[], Fence | None]]) -> dict[str, Fence | None]:
+    """Call every engine's setter at the same time and return what each returned; raises the first error there was."""
     with ThreadPoolExecutor(max_workers=max(1, len(setters))) as pool:
         running = {engine: pool.submit(setter) for engine, setter in setters.items()}
         return {engine: future.result() for engine, future in running.items()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from dbkeep.backup.job import Fence, Job, Progress
 from dbkeep.backup.lock import BusyError, hold
@@ -23,9 +24,10 @@ from dbkeep.backup.recovery_point import set_fences
 from dbkeep.backup.retention import expired
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.store import read_recipients
-from dbkeep.errors import UsageError
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, read_all, record, write
 
+T = TypeVar("T")
 LOCK = ".lock"
 FAILED = "FAILED"
 
@@ -47,10 +49,11 @@ def run(
 ) -> list[Part]:
     """Back up `engines` (all of this host without any) as set `set_id` and return the parts.
 
-    Without `set_id` it is the present slot's, the same on every host; parts that the slot has already are returned as
-    they are. An engine that fails leaves no part behind; the parts that are complete stay.
+    Without `set_id` it is the present slot's, the same on every host; an engine that has its part of it already is left
+    out. An engine that fails leaves no part behind and does not stop the others.
 
-    Raises UsageError when a named set already has such a part, BusyError when another run holds the repository.
+    Raises DbkeepError naming every engine that failed, after the others are done; UsageError when a named set already
+    has such a part, BusyError when another run holds the repository.
     """
     read_recipients(host.settings.recipients)
     chosen = host.chosen(tuple(engines or ()))
@@ -74,35 +77,65 @@ def run(
 
 def _take(host: BackupHost, set_id: str, engines: Sequence[str], progress: Progress) -> list[Part]:
     started = now()
+    (host.sets / set_id).mkdir(mode=0o700, exist_ok=True)
     jobs = {engine: Job(host, set_id, engine, host.sets / set_id / engine, progress) for engine in engines}
-    backups = {engine: engine_backup(engine) for engine in engines}
-    parts: list[Part] = []
+    attempts = Attempts(progress)
     try:
-        for engine, job in jobs.items():
-            progress(f"{engine}: preparing")
-            job.folder.mkdir(mode=0o700, parents=True)
-            backups[engine].prepare(job)
-        progress(f"fence {set_id} in {', '.join(engines)}")
-        fences = set_fences({engine: _fence_of(backups[engine], job) for engine, job in jobs.items()})
-        for engine, job in jobs.items():
-            part = backups[engine].collect(job, fences[engine])
-            write_part(job.folder, part)
-            parts.append(part)
-            progress(f"{engine}: {part.stored_bytes} bytes stored in {part.seconds:.1f} s")
+        parts = _collect(jobs, attempts)
     finally:
         for job in jobs.values():
             if not (job.folder / FILE_NAME).exists():
                 shutil.rmtree(job.folder, ignore_errors=True)
-    summary = {part.engine: {"stored_bytes": part.stored_bytes, "seconds": part.seconds} for part in parts}
-    write(
-        record("backup", started=started, passed=True, observed={"set_id": set_id, "parts": summary}),
-        host.settings.evidence,
-    )
+    observed = {
+        "set_id": set_id,
+        "parts": {part.engine: {"stored_bytes": part.stored_bytes, "seconds": part.seconds} for part in parts},
+        "failed": attempts.failed,
+    }
+    write(record("backup", started=started, passed=not attempts.failed, observed=observed), host.settings.evidence)
+    if attempts.failed:
+        reasons = "; ".join(f"{engine}: {reason}" for engine, reason in attempts.failed.items())
+        complete = ", ".join(part.engine for part in parts) or "nothing"
+        raise DbkeepError(f"backup set {set_id}: {reasons} ({complete} is complete)")
     return parts
 
 
-def _fence_of(backup: EngineBackup, job: Job):  # type: ignore[no-untyped-def]
-    return lambda: backup.fence(job)
+class Attempts:
+    """Runs steps of engines; one that fails is left out from then on and does not stop the others."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.failed: dict[str, str] = {}
+
+    def __call__(self, engine: str, step: Callable[[], T]) -> T | None:
+        """Return what `step` returns, or None when it raises DbkeepError."""
+        try:
+            return step()
+        except DbkeepError as error:
+            self.failed[engine] = str(error)
+            self._progress(f"{engine}: FAILED: {error}")
+            return None
+
+
+def _collect(jobs: dict[str, Job], attempts: Attempts) -> list[Part]:
+    backups = {engine: engine_backup(engine) for engine in jobs}
+    for engine, job in jobs.items():
+        job.progress(f"{engine}: preparing")
+        job.folder.mkdir(mode=0o700)
+        attempts(engine, partial(backups[engine].prepare, job))
+    setters = {
+        engine: partial(attempts, engine, partial(backups[engine].fence, job))
+        for engine, job in jobs.items()
+        if engine not in attempts.failed
+    }
+    parts = []
+    for engine, point in set_fences(setters).items():
+        job = jobs[engine]
+        part = attempts(engine, partial(backups[engine].collect, job, point)) if point else None
+        if part:
+            write_part(job.folder, part)
+            parts.append(part)
+            job.progress(f"{engine}: {part.stored_bytes} bytes stored in {part.seconds:.1f} s")
+    return parts
 
 
 def remove_unfinished(sets: Path) -> None:

@@ -15,11 +15,12 @@ from bson import decode
 from dbkeep.backup.archive_format import Reader
 from dbkeep.backup.drill import drill
 from dbkeep.backup.lock import BusyError, hold
-from dbkeep.backup.manifest import FILE_NAME, Part, read_part, set_ids
+from dbkeep.backup.manifest import FILE_NAME, Part, read_part, read_sets, set_ids
 from dbkeep.backup.restore_mongodb import open_part
 from dbkeep.backup.run import LOCK, run
 from dbkeep.backup.verify import verify
-from dbkeep.errors import UsageError
+from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.evidence import read_all
 from dbkeep.mongodb.connect import connect as mongodb
 
 from .conftest import CANARY, Site
@@ -166,6 +167,22 @@ def test_a_second_run_at_the_same_time_is_refused(site: Site, parts: dict[str, P
         site.take(("redis",))
     with pytest.raises(UsageError, match="already has redis"):
         run(site.host, parts["redis"].set_id, ["redis"])
+
+
+def test_an_engine_that_fails_does_not_stop_the_others_and_is_loud(site: Site) -> None:
+    site.services["redis"].stop()
+    try:
+        with pytest.raises(
+            DbkeepError, match=r"redis: redis state: .*is redis-server@state running\? \(mongodb is complete\)"
+        ):
+            site.take(("mongodb", "redis"))
+    finally:
+        site.services["redis"].start()
+    newest = read_sets(site.host.sets)[-1]
+    assert list(newest) == ["mongodb"]
+    assert not (site.host.sets / newest["mongodb"].set_id / "redis").exists()
+    (record,) = [r for r in read_all("backup", site.host.settings.evidence) if r["result"] == "failed"]
+    assert list(record["observed"]["failed"]) == ["redis"]
 
 
 def test_what_a_killed_run_left_goes_with_the_next_run(site: Site) -> None:
