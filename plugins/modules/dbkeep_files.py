@@ -41,6 +41,7 @@ options:
       mode: {description: Its mode., type: str, default: "0644"}
       validate: {description: "Command that must accept the file before it is put in place, with %s for it.", type: str}
       secret: {description: Leave it out of diffs., type: bool, default: false}
+      initial: {description: "Write it only where there is none: a service keeps it later.", type: bool, default: false}
 """
 
 EXAMPLES = """
@@ -68,6 +69,7 @@ FILE = {
     "content": {"required": True},
     "validate": {},
     "secret": {"type": "bool", "default": False},
+    "initial": {"type": "bool", "default": False},
 }
 
 
@@ -89,7 +91,7 @@ def keep_directory(module: AnsibleModule, wanted: dict[str, Any]) -> dict[str, A
 def keep_file(module: AnsibleModule, wanted: dict[str, Any]) -> dict[str, Any] | None:
     path, content = Path(wanted["path"]), wanted["content"]
     present = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-    if present == content:
+    if present == content or (wanted["initial"] and present is not None):
         return {"after_header": str(path)} if keep_attributes(module, wanted) else None
     if not module.check_mode:
         write(module, path, wanted)

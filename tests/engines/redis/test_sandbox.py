@@ -53,7 +53,7 @@ def test_it_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
 
 def test_a_bad_directive_is_quoted_from_the_log(tmp_path: Path) -> None:
     with (
-        pytest.raises(DbkeepError, match=r"did not start: >>> 'maxmemry 1': .*see .*redis\.log"),
+        pytest.raises(DbkeepError, match=r"did not start: .*>>> 'maxmemry 1': .*see .*redis\.log"),
         start(tmp_path, {"state": {"maxmemry": "1"}}),
     ):
         pass
