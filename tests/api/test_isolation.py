@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pymongo
 import pytest
 import redis
+
+from chat_api.configuration import read_configuration, read_credentials
+from chat_api.stores.postgresql import PostgreSQL
 
 NewUser = Callable[..., Any]
 
@@ -96,3 +102,22 @@ def test_simultaneous_requests_never_act_for_another(trio: Any) -> None:
     with ThreadPoolExecutor(12) as threads:
         answers = list(threads.map(own_id, range(240)))
     assert [mine for mine, _ in answers] == [seen for _, seen in answers]
+
+
+def test_the_user_is_forgotten_with_the_transaction(trio: Any, environment: dict[str, str], credentials: Path) -> None:
+    settings = {**environment, "CHAT_API_POSTGRESQL_POOL_SIZE": "1"}
+    store = PostgreSQL(read_configuration(settings), read_credentials(credentials))
+    setting = "SELECT current_setting('app.user_id', true) AS it"
+
+    async def borrow_twice() -> tuple[Any, Any]:
+        await store.open()
+        try:
+            async with store.acting_as(UUID(trio[0].id)) as connection:
+                during = await (await connection.execute(setting)).fetchone()
+            async with store._api.connection() as connection:
+                return during, await (await connection.execute(setting)).fetchone()
+        finally:
+            await store.close()
+
+    during, afterwards = asyncio.run(borrow_twice())
+    assert (during["it"], afterwards["it"]) == (trio[0].id, "")
