@@ -31,7 +31,7 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """A TLS port on the loopback addresses and the files that serve it."""
+    """A TLS port on 127.0.0.1 and the files that serve it, which are copied: the server's user may not reach them."""
 
     port: int
     certificate: Path
@@ -76,7 +76,7 @@ def _instance(
     if len(str(socket)) > SOCKET_PATH_LIMIT:
         raise UsageError(f"{socket}: too long for a unix socket; choose a shorter folder")
     password = secrets.token_urlsafe(32)
-    _write_files(folder, {**_bring_in(folder, data), **_tls_directives(tls), **directives}, password)
+    _write_files(folder, {**_bring_in(folder, data), **_bring_in_tls(folder, tls), **directives}, password)
     command = _command(folder)
     log = folder / "redis.log"
     with log.open("ab") as output, (folder / "redis.conf").open("rb") as configuration:
@@ -105,15 +105,18 @@ def _bring_in(folder: Path, data: Path | None) -> dict[str, str]:
     return {"appendonly": "yes"} if (folder / "appendonlydir").is_dir() else {}
 
 
-def _tls_directives(tls: TLS | None) -> dict[str, str]:
+def _bring_in_tls(folder: Path, tls: TLS | None) -> dict[str, str]:
     if tls is None:
         return {}
+    for name, source in {"tls.crt": tls.certificate, "tls.key": tls.key, "ca.crt": tls.ca}.items():
+        shutil.copyfile(source, folder / name)
+        (folder / name).chmod(0o600)
     return {
         "tls-port": str(tls.port),
         "bind": "127.0.0.1",
-        "tls-cert-file": str(tls.certificate),
-        "tls-key-file": str(tls.key),
-        "tls-ca-cert-file": str(tls.ca),
+        "tls-cert-file": "tls.crt",
+        "tls-key-file": "tls.key",
+        "tls-ca-cert-file": "ca.crt",
         "tls-auth-clients": "optional",
     }
 
