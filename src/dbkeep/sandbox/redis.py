@@ -53,7 +53,7 @@ def start(
     `instances` maps a name to extra redis.conf directives (default: one instance `state` with none). Each starts with
     the user `default` off and `admin` with a random password in a file. `data` maps a name to what it starts from: a
     dump file, or a folder with a dump.rdb or an appendonlydir, which is copied. As root the servers run as `redis`,
-    or as `nobody` where that user does not exist. They end with the process that started them, however that ends.
+    or as `nobody` where that user does not exist. They end with the thread that started them, however that ends.
 
     Raises UsageError when redis-server is missing or the folder's path is too long for a socket, and DbkeepError with
     the server's own last line when it does not start.
