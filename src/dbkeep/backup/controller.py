@@ -131,7 +131,7 @@ def run_restore(
         for host, answer in answers.items()
         for engine, found in answer["observed"]["engines"].items()
     }
-    return _keep("restore", started, passed=True, observed={"set_id": set_id, "engines": restored})
+    return _keep(environment, "restore", started, passed=True, observed={"set_id": set_id, "engines": restored})
 
 
 def run_drill(
@@ -142,7 +142,7 @@ def run_drill(
     identity: str | None = None,
     on_progress: Show = lambda _: None,
 ) -> dict[str, Any]:
-    """Drill a set (the newest without an id) on every host and return the evidence, kept in evidence/ of the checkout.
+    """Drill a set (the newest without an id) on every host and return the evidence, kept in evidence/ENVIRONMENT of the checkout.
 
     Raises DrillFailedError with the first thing that failed.
     """
@@ -163,7 +163,9 @@ def run_drill(
         "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
         "rto_seconds": max(answer["observed"]["rto_seconds"] for answer in answers.values()),
     }
-    evidence = _keep("drill", started, passed=all(r["passed"] for r in results.values()), observed=observed)
+    evidence = _keep(
+        environment, "drill", started, passed=all(r["passed"] for r in results.values()), observed=observed
+    )
     for engine, result in results.items():
         if not result["passed"]:
             raise DrillFailedError(f"drill of set {set_id}: {result['host']}: {engine}: {reason(result)}", evidence)
@@ -189,7 +191,9 @@ def vault_identity(environment: Environment) -> str:
     return str(identity)
 
 
-def _keep(kind: str, started: datetime, *, passed: bool, observed: dict[str, Any]) -> dict[str, Any]:
+def _keep(
+    environment: Environment, kind: str, started: datetime, *, passed: bool, observed: dict[str, Any]
+) -> dict[str, Any]:
     evidence = record(kind, started=started, passed=passed, observed=observed)
-    write(evidence, checkout() / "evidence")
+    write(evidence, checkout() / "evidence" / environment.name)
     return evidence
