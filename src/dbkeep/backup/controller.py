@@ -142,7 +142,7 @@ def run_drill(
     identity: str | None = None,
     on_progress: Show = lambda _: None,
 ) -> dict[str, Any]:
-    """Drill a set (the newest without an id) on every host and return the evidence, kept in evidence/ENVIRONMENT of the checkout.
+    """Drill a set (the newest without an id) on every host; return the evidence, kept in the checkout's evidence/ENV.
 
     Raises DrillFailedError with the first thing that failed.
     """
