@@ -41,6 +41,7 @@ def client(settings: MongoDBSettings, *, direct: bool = False, **options: Any) -
         f"mongodb://{quote_plus(address(settings), safe=':')}/",
         directConnection=direct,
         appname="dbkeep",
+        serverMonitoringMode="poll",
         serverSelectionTimeoutMS=options.pop("serverSelectionTimeoutMS", TIMEOUT_MS),
         connectTimeoutMS=TIMEOUT_MS,
         **options,
