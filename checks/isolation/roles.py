@@ -96,8 +96,8 @@ def test_log_in_role(access: Access, target: Host, observe: Observe) -> None:
         "rename users": "UPDATE chat.users SET username = username WHERE false",
         "empty users": "TRUNCATE chat.users",
         "read reports": "SELECT FROM report.user_totals",
-        "create a table": "CREATE TABLE chat.probe ()",
-        "create a temporary table": "CREATE TEMPORARY TABLE probe ()",
+        "create a table": "CREATE TABLE chat.dbkeep_probe ()",
+        "create a temporary table": "CREATE TEMPORARY TABLE dbkeep_probe ()",
     }
     with access.postgresql(target, "app_auth") as connection:
         needed = attempt(connection, "SELECT id, password_hash, is_active FROM chat.users LIMIT 1")
@@ -142,11 +142,11 @@ def test_analytics_role(access: Access, target: Host, observe: Observe) -> None:
 def test_definitions(access: Access, target: Host, observe: Observe) -> None:
     statements: dict[str, LiteralString] = {
         "truncate": "TRUNCATE chat.settings",
-        "drop a policy": "DROP POLICY floor ON chat.users",
+        "add a policy": "CREATE POLICY dbkeep_probe ON chat.users USING (true)",
         "disable row security": "ALTER TABLE chat.users DISABLE ROW LEVEL SECURITY",
-        "create a table": "CREATE TABLE chat.probe ()",
-        "create a function": "CREATE FUNCTION chat.probe() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "create a temporary table": "CREATE TEMPORARY TABLE probe ()",
+        "create a table": "CREATE TABLE chat.dbkeep_probe ()",
+        "create a function": "CREATE FUNCTION chat.dbkeep_probe() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "create a temporary table": "CREATE TEMPORARY TABLE dbkeep_probe ()",
         "run a program": "COPY (SELECT 1) TO PROGRAM 'true'",
         "read a file": "SELECT pg_read_file('/etc/hostname')",
         "write a large object": "SELECT lo_create(0)",

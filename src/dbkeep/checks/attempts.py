@@ -34,7 +34,9 @@ class Attempt:
         return self.is_denied or (self.sqlstate is None and self.rows == 0)
 
     def __str__(self) -> str:
-        return f"refused ({self.sqlstate})" if self.sqlstate else f"{self.rows} rows"
+        if self.sqlstate is None:
+            return f"{self.rows} rows"
+        return "denied" if self.is_denied else f"error {self.sqlstate}"
 
 
 def attempt(
@@ -49,7 +51,7 @@ def attempt(
 
     `after` are steps of other users before it in the same transaction: the rows that the statement must not reach.
     A statement that waits for a lock gives up at once: a probe never stands in an application's way.
-    Raises psycopg.Error for a fault that is no refusal, and whenever a step of `after` fails.
+    Raises psycopg.Error when the connection fails and when a step of `after` does.
     """
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL lock_timeout = '200ms'")
@@ -61,7 +63,9 @@ def attempt(
         try:
             with connection.transaction():
                 return Attempt(rows=connection.execute(statement, parameters).rowcount)
-        except (psycopg.errors.InsufficientPrivilege, psycopg.DataError) as error:
+        except psycopg.DatabaseError as error:
+            if error.sqlstate is None:
+                raise  # the connection failed, not the statement
             return Attempt(rows=0, sqlstate=error.sqlstate)
 
 
