@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,13 +14,11 @@ from testinfra.host import Host as Testinfra
 
 from dbkeep.checks.access import Access
 from dbkeep.checks.control import not_applicable
+from dbkeep.checks.observations import Facts, Observations
 from dbkeep.checks.plugin import ENVIRONMENT, OBSERVED, VERSIONS, WAIVERS, Observe
 from dbkeep.checks.waivers import Waivers
-from dbkeep.commands.plan import engine_request
 from dbkeep.environment import Environment, Host
 from dbkeep.remote import call, ssh_command
-
-Facts = dict[str, Any]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,15 +53,21 @@ def host(target: Host) -> Testinfra:
 
 
 @pytest.fixture(scope="session")
-def facts(request: pytest.FixtureRequest, target: Host) -> Callable[[str], Facts]:
-    """Return what one observer of dbkeep.checks.facts sees on the host; each is asked once."""
-    gathered: dict[str, Facts] = {}
+def observations(request: pytest.FixtureRequest, environment: Environment) -> Iterator[Observations]:
+    areas = {item.path.parent.name for item in request.session.items}
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        yield Observations(environment, areas, pool)
+
+
+@pytest.fixture(scope="session")
+def facts(request: pytest.FixtureRequest, observations: Observations, target: Host) -> Callable[[str], Facts]:
+    """Return what one observer of dbkeep.checks.facts sees on the host."""
+    observations.expect(target)
 
     def gather(name: str) -> Facts:
-        if name not in gathered:
-            gathered[name] = call(target, ["facts", name], {"people": True})
-            request.config.stash[VERSIONS].setdefault(target.name, {}).update(gathered[name]["versions"])
-        return gathered[name]
+        answer = observations.facts(target, name)
+        request.config.stash[VERSIONS].setdefault(target.name, {}).update(answer["versions"])
+        return answer
 
     return gather
 
@@ -112,13 +118,9 @@ def backup_facts(facts: Callable[[str], Facts]) -> Facts:
 
 
 @pytest.fixture(scope="session")
-def plan(environment: Environment, target: Host) -> Callable[[str], list[dict[str, Any]]]:
+def plan(observations: Observations, target: Host) -> Callable[[str], list[dict[str, Any]]]:
     """Return the changes that apply would make to one engine on the host; empty means no drift."""
-
-    def changes(engine: str) -> list[dict[str, Any]]:
-        return list(call(target, ["plan", engine], engine_request(environment, engine))["changes"])
-
-    return changes
+    return partial(observations.changes, target)
 
 
 @pytest.fixture(scope="session")
