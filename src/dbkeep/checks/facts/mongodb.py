@@ -108,8 +108,9 @@ def _collection(client: MongoClient[dict[str, Any]], database: str, info: Mappin
     return {
         "name": info["name"],
         "type": info["type"],
-        "level": options.get("validationLevel"),
-        "action": options.get("validationAction"),
+        # The server leaves out what is its default (manual: db.createCollection, validationLevel, validationAction).
+        "level": options.get("validationLevel", "strict") if validator else None,
+        "action": options.get("validationAction", "error") if validator else None,
         "closed": schema.get("additionalProperties") is False,
         "required": schema.get("required", []),
         "breaking": breaking,

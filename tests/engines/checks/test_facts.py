@@ -1,0 +1,55 @@
+"""What the observers see of real Redis and MongoDB servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bson import ObjectId
+
+from dbkeep.checks.facts import mongodb as mongodb_facts
+from dbkeep.checks.facts import redis as redis_facts
+from dbkeep.mongodb.connect import connect as connect_mongodb
+from dbkeep.redis.connect import connect as connect_redis
+from dbkeep.sandbox import mongodb, redis
+
+
+def test_redis_facts_hold_keys_without_expiry_dry_runs_and_no_password(tmp_path: Path) -> None:
+    with redis.start(tmp_path) as settings, connect_redis("state", settings.instances["state"]) as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">a-password-of-the-reader", "~sess:*", "+get")  # type: ignore[no-untyped-call]
+        client.set("sess:a", "1", ex=60)
+        client.set("sess:b", "1")
+        client.set("stray", "1")
+        found = redis_facts.describe(
+            client, [["reader", "get", "sess:a"], ["reader", "flushall"], ["nobody", "get", "a"]]
+        )
+    assert found["keys"] == {
+        "sess:": {"keys": 2, "without_expiry": 1},
+        "(no prefix)": {"keys": 1, "without_expiry": 1},
+    }
+    assert [entry["allowed"] for entry in found["dry_runs"]] == [True, False, False]
+    assert "off" in found["users"]["default"]["flags"]
+    assert found["users"]["reader"]["passwords"] == 1
+    assert found["configuration"]["maxmemory-policy"] == "noeviction"
+    # The digest of a password is as good as the password to whoever may guess.
+    assert "#" not in str(found["users"])
+    assert "a-password" not in str(found)
+
+
+def test_mongodb_facts_hold_validators_and_the_documents_that_break_them(tmp_path: Path) -> None:
+    schema = {"$jsonSchema": {"bsonType": "object", "additionalProperties": False, "properties": {"_id": {}}}}
+    with mongodb.start(tmp_path) as settings, connect_mongodb(settings) as client:
+        client.chat.create_collection("messages", validator=schema)
+        client.chat.create_collection("open")
+        client.chat.messages.insert_one({"_id": ObjectId()})
+        clean = mongodb_facts.describe(client, "chat")
+        client.chat.messages.insert_one({"stray": 1}, bypass_document_validation=True)
+        client.chat.command("collMod", "messages", validationLevel="moderate")
+        broken = mongodb_facts.describe(client, "chat")
+    before, after = ({c["name"]: c for c in found["collections"]}["messages"] for found in (clean, broken))
+    assert (before["level"], before["action"], before["closed"], before["breaking"]) == ("strict", "error", True, 0)
+    assert (after["level"], after["breaking"]) == ("moderate", 1)
+    unguarded = {c["name"]: c for c in clean["collections"]}["open"]
+    assert not unguarded["closed"]
+    assert clean["parameters"]["enableLocalhostAuthBypass"] in (True, False)
+    assert clean["set_name"] == "chat"
+    assert clean["version"][0] >= 6
