@@ -20,7 +20,7 @@ PARAMETERS = (
     "enableLocalhostAuthBypass",
     "scramSHA256IterationCount",
     "tlsMode",
-    "testCommandsEnabled",
+    "enableTestCommands",
     "featureCompatibilityVersion",
 )
 

@@ -74,7 +74,8 @@ def describe(client: redis.Redis, attempts: list[list[str]]) -> dict[str, Any]:
         "evicted_keys": info["evicted_keys"],
         "configuration": client.config_get(*CONFIGURATION),
         "users": {str(name): _user(client, str(name)) for name in client.acl_users()},
-        "modules": [module["name"] for module in client.module_list()],
+        # A module without a path is part of the server itself (Redis 8: vectorset).
+        "modules": [module["name"] for module in client.module_list() if module["path"]],
         "keys": _sample(client),
         "dry_runs": [_dry_run(client, words) for words in attempts],
     }
