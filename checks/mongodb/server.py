@@ -132,9 +132,9 @@ def test_profiler_is_off(mongodb_facts: dict[str, Any], observe: Observe) -> Non
     fix=SITE,
 )
 def test_no_test_commands(mongodb_facts: dict[str, Any], observe: Observe) -> None:
-    value = mongodb_facts["parameters"].get("testCommandsEnabled", False)
-    observe(testCommandsEnabled=value)
-    assert not value, "testCommandsEnabled is set"
+    value = mongodb_facts["parameters"]["enableTestCommands"]
+    observe(enableTestCommands=value)
+    assert value is False, f"enableTestCommands is {value}"
 
 
 @control(

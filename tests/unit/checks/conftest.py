@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,10 +52,7 @@ def controls(tmp_path: Path) -> Controls:
     folder, environment = tmp_path / "checks", tmp_path / "inventory"
     folder.mkdir()
     environment.mkdir()
-    (folder / "pytest.ini").write_text(
-        "[pytest]\npython_files = *.py\naddopts = --strict-markers --import-mode=importlib\nfilterwarnings = error\n",
-        encoding="utf-8",
-    )
+    shutil.copyfile(Path(__file__).parents[3] / "checks/pytest.ini", folder / "pytest.ini")
     return Controls(folder, environment)
 
 

@@ -1,0 +1,34 @@
+"""The backups, broken."""
+
+from .shell import Breakage
+
+TIMER = "dbkeep-backup.timer"
+SETS = "/var/lib/dbkeep/backup/sets"
+DRILLS = "/var/lib/dbkeep/evidence"
+
+BACKUP = (
+    Breakage(
+        ("BK-01",),
+        f"sudo find {SETS} -mindepth 2 -maxdepth 2 -name mongodb -exec mv {{}} {{}}.away \\;",
+        f"sudo find {SETS} -mindepth 2 -maxdepth 2 -name mongodb.away"
+        ' -exec sh -c \'mv "$1" "${1%.away}"\' sh {} \\;',
+    ),
+    Breakage(
+        ("BK-02",),
+        f"sudo find {SETS} -path '*/redis/*' -name '*.age' -exec cp -p {{}} {{}}.kept \\;"
+        " -exec sh -c 'printf readable | dd of=\"$1\" conv=notrunc status=none' sh {} \\;",
+        f"sudo find {SETS} -path '*/redis/*' -name '*.kept' -exec sh -c 'mv \"$1\" \"${{1%.kept}}\"' sh {{}} \\;",
+    ),
+    Breakage(("BK-03",), f"sudo systemctl -q disable --now {TIMER}", f"sudo systemctl -q enable --now {TIMER}"),
+    Breakage(
+        ("BK-04",),
+        f"sudo sh -c 'mkdir {DRILLS}/away && mv {DRILLS}/drill-*.json {DRILLS}/away'",
+        f"sudo sh -c 'mv {DRILLS}/away/* {DRILLS} && rmdir {DRILLS}/away'",
+    ),
+    Breakage(("BK-05",), f"sudo chmod o+rx {SETS}", f"sudo chmod o-rx {SETS}"),
+    Breakage(
+        ("BK-06",),
+        "printf 'AGE-SECRET-KEY-1%058d\\n' 0 | tr 0 Q | sudo tee /root/probe-key >/dev/null",
+        "sudo rm /root/probe-key",
+    ),
+)

@@ -1,0 +1,44 @@
+"""MongoDB, broken."""
+
+from .shell import Breakage, as_root, mongo
+
+RESTART = "systemctl restart mongod && timeout 20 sh -c 'until ss -ltn | grep -q :27017; do sleep 0.5; done'"
+
+# One restart for all that mongod reads only when it starts.
+LAX_MONGOD = (
+    "s/mode: requireTLS/mode: preferTLS/;s/disabledProtocols: .*/disabledProtocols: none/;"
+    "s/javascriptEnabled: false/javascriptEnabled: true/;s/bindIp: .*/bindIpAll: true/;"
+    "s/enableLocalhostAuthBypass: false/enableLocalhostAuthBypass: true\\n  enableTestCommands: true/;"
+    "s/SCRAM-SHA-256,/SCRAM-SHA-1,SCRAM-SHA-256,/"
+)
+
+MONGODB = (
+    Breakage(
+        ("MG-AUTH-02", "MG-AUTH-04", "MG-JS-01", "MG-NET-01", "MG-OPS-02", "MG-TLS-01", "MG-TLS-03"),
+        as_root(f"cp -p /etc/mongod.conf /root/mongod.conf && sed -i '{LAX_MONGOD}' /etc/mongod.conf && {RESTART}"),
+        as_root(f"cat /root/mongod.conf > /etc/mongod.conf && rm /root/mongod.conf && {RESTART}"),
+    ),
+    Breakage(
+        ("MG-RBAC-01", "MG-RBAC-04", "MG-DRIFT"),
+        mongo("admin.command('grantRolesToUser', 'chat_analytics', roles=[{'role': 'readWrite', 'db': 'chat'}])"),
+    ),
+    Breakage(
+        ("MG-RBAC-03", "MG-SCH-04"),
+        mongo(
+            "admin.command('grantPrivilegesToRole', 'chat_api', privileges=[{'resource': {'db': 'chat',"
+            " 'collection': 'messages'}, 'actions': ['bypassDocumentValidation']}])"
+        ),
+    ),
+    Breakage(("MG-SCH-01",), mongo("chat.command('collMod', 'conversations', validationLevel='moderate')")),
+    Breakage(
+        ("MG-SCH-02",),
+        mongo("chat.notifications.insert_one({'_id': 1}, bypass_document_validation=True)"),
+        mongo("chat.notifications.delete_one({'_id': 1})"),
+    ),
+    Breakage(
+        ("MG-LOG-03",),
+        mongo("chat.command('profile', 2)"),
+        mongo("chat.command('profile', 0); chat.command('drop', 'system.profile')"),
+    ),
+    Breakage(("MG-FS-01",), "sudo chmod o+r /etc/mongod.conf", "sudo chmod o-r /etc/mongod.conf"),
+)
