@@ -115,7 +115,7 @@ def test_logout_ends_access_and_refresh(new_user: NewUser, service: Any) -> None
     problem(service.client.post("/auth/refresh", json={"refresh_token": user.refresh_token}), 401)
 
 
-@pytest.mark.parametrize("token", ["", "a.b", "x" * 150, f"{uuid4().hex}.{'A' * 43}"])
+@pytest.mark.parametrize("token", ["", "a.b", "x" * 150, f"{'0a' * 16}.{'A' * 43}"])
 def test_what_was_never_a_refresh_token_is_refused(service: Any, token: str) -> None:
     assert service.client.post("/auth/refresh", json={"refresh_token": token}).status_code in {401, 422}
 

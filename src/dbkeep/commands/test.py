@@ -36,7 +36,7 @@ def test_command(fast: bool, long_run: bool) -> None:
     failed = [name for name in map(_lint, LINT) if name]
     folders = ["tests/unit", "tests/engines", "tests/api"]
     selection = "" if long_run else "not long"
-    status = _pytest(root, [*folders, "-m", selection, "-n", "2", "--dist", "loadgroup"])
+    status = _pytest(root, [*folders, "-m", selection, "-n", "2", "--dist", "loadfile"])
     if status == 0 and not fast:
         status = _pytest(root, ["tests/lab", "-m", selection])
     if failed:
