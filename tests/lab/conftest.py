@@ -93,6 +93,8 @@ def kill_up(name: str, stage: str, seconds: float, *options: str) -> Killed:
         os.kill(process.pid, signal.SIGKILL)
     process.wait()
     reader.join()
+    if process.stderr:
+        process.stderr.close()
     return killed
 
 

@@ -40,25 +40,17 @@ def test_up_after_down_brings_the_same_data_back(lab: UpLab) -> None:
 
 
 def test_a_second_up_at_the_same_time_says_who_holds_the_lab(lab: UpLab) -> None:
-    first = subprocess.Popen(
-        ["./dbkeep", "up", "--name", lab.name],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
+    command = ["./dbkeep", "up", "--name", lab.name]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as first:
         assert first.stderr is not None
         first.stderr.readline()
         second = dbkeep("up", "--name", lab.name)
-        assert second.status == 2
-        assert (
-            second.err.strip()
-            .splitlines()[-1]
-            .startswith(f"dbkeep: another dbkeep command works on lab {lab.name}; wait for it or stop it (process ")
-        )
-    finally:
         first.kill()
-        first.wait()
+    assert second.status == 2
+    expected = f"dbkeep: another dbkeep command works on lab {lab.name}; wait for it or stop it (process "
+    assert second.err.strip().splitlines()[-1].startswith(expected)
 
 
 def test_a_taken_subnet_is_named_and_the_next_up_works(lab: UpLab) -> None:
@@ -108,21 +100,21 @@ except DbkeepError as error:
 
 
 def test_ctrl_c_says_where_it_stopped(lab: UpLab) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         ["./dbkeep", "up", "--name", lab.name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("Provision"):
-            break
-    subprocess.run(["kill", "-INT", f"-{process.pid}"], check=True)
-    rest = process.stderr.read()
-    assert process.wait() == 1
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("Provision"):
+                break
+        subprocess.run(["kill", "-INT", f"-{process.pid}"], check=True)
+        rest = process.stderr.read()
+    assert process.returncode == 1
     assert "dbkeep: interrupted during 'Provision by playbooks/site.yml'; run ./dbkeep up again to go on" in rest
 
 
