@@ -8,7 +8,7 @@ or `dbkeep diagnostics -e lab`. It only reads. What cannot be collected is named
 import os
 from pathlib import Path
 
-from pyinfra import host
+from pyinfra.context import host
 from pyinfra.operations import python
 
 from dbkeep.diagnostics import Collection

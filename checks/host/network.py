@@ -86,7 +86,7 @@ def test_database_ports_are_closed(environment: Environment, target: Host, obser
 
 def answer_of(address: str, port: int) -> str:
     try:
-        with socket.create_connection((address, port), timeout=2):
+        with socket.create_connection((address, port), timeout=1):
             return "open"
     except TimeoutError:
         return "no answer"

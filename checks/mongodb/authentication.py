@@ -122,7 +122,7 @@ def test_plaintext_is_refused(access: Access, target: Host, mongodb_facts: dict[
     observe(mode=mongodb_facts["options"].get("net", {}).get("tls", {}).get("mode"))
     with access.mongodb(target, None) as client:
         observe(tls=bool(client.admin.command("hello")["ok"]))
-    with access.mongodb(target, None, tls=False, tlsCAFile=None, serverSelectionTimeoutMS=2000) as client:
+    with access.mongodb(target, None, tls=False, tlsCAFile=None, serverSelectionTimeoutMS=1000) as client:
         try:
             client.admin.command("hello")
         except PyMongoError as error:

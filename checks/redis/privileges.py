@@ -1,6 +1,7 @@
 """Does every user of Redis reach its own keys and commands, and nothing else?"""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
@@ -139,7 +140,6 @@ def test_harmless_commands(access: Access, target: Host, observe: Observe) -> No
 )
 def test_foreign_keys(access: Access, target: Host, observe: Observe) -> None:
     probe = "dbkeep-probe"
-    client_of = cache(lambda user, instance: access.redis(target, instance, user))
     tries = (
         ("svc_api", "state", True, "GET", f"sess:{probe}"),
         ("svc_api", "state", False, "SET", f"sess:{probe}", "1", "EX", "1"),
@@ -156,9 +156,11 @@ def test_foreign_keys(access: Access, target: Host, observe: Observe) -> None:
         ("chat_audit", "state", False, "GET", f"sess:{probe}"),
     )
     wrong = []
-    for user, instance, allowed, *words in tries:
-        answer = refusal(client_of(user, instance), *words)
-        observe(**{f"{user} on {instance}: {' '.join(words)}": answer})
-        if (answer != "refused") != allowed or answer.startswith(("ConnectionError", "AuthenticationError")):
-            wrong.append(f"{user} on {instance}: {' '.join(words)}: {answer}")
+    with ExitStack() as stack:
+        client_of = cache(lambda user, instance: stack.enter_context(access.redis(target, instance, user)))
+        for user, instance, allowed, *words in tries:
+            answer = refusal(client_of(user, instance), *words)
+            observe(**{f"{user} on {instance}: {' '.join(words)}": answer})
+            if (answer != "refused") != allowed or answer.startswith(("ConnectionError", "AuthenticationError")):
+                wrong.append(f"{user} on {instance}: {' '.join(words)}: {answer}")
     assert not wrong, "; ".join(wrong)

@@ -137,6 +137,7 @@ class Access:
             "host": "localhost",
             "port": self.local_port(host, f"redis_{instance}_port"),
             "socket_timeout": TIMEOUT_SECONDS,
+            "socket_connect_timeout": TIMEOUT_SECONDS,
             "decode_responses": True,
             "protocol": 2,  # the third begins with HELLO, whose refusal would hide the answer to the command
             "retry": Retry(NoBackoff(), 0),

@@ -55,14 +55,16 @@ def host(target: Host) -> Testinfra:
 @pytest.fixture(scope="session")
 def observations(request: pytest.FixtureRequest, environment: Environment) -> Iterator[Observations]:
     areas = {item.path.parent.name for item in request.session.items}
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        yield Observations(environment, areas, pool)
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        observations = Observations(environment, areas, pool)
+        for asked in environment.all_hosts:
+            observations.expect(asked)
+        yield observations
 
 
 @pytest.fixture(scope="session")
 def facts(request: pytest.FixtureRequest, observations: Observations, target: Host) -> Callable[[str], Facts]:
     """Return what one observer of dbkeep.checks.facts sees on the host."""
-    observations.expect(target)
 
     def gather(name: str) -> Facts:
         answer = observations.facts(target, name)
@@ -75,6 +77,11 @@ def facts(request: pytest.FixtureRequest, observations: Observations, target: Ho
 @pytest.fixture(scope="session")
 def host_facts(facts: Callable[[str], Facts]) -> Facts:
     return facts("host")
+
+
+@pytest.fixture(scope="session")
+def leaks(facts: Callable[[str], Facts]) -> Facts:
+    return facts("leaks")
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,8 @@ class Observations:
     def expect(self, host: Host) -> None:
         """Ask a host at once for all that the controls of these areas will want of it."""
         engines = [name for name in NAMES if name in host.groups]
-        observers = [name for name in ("host", *engines) if name in self._areas]
+        observers = ["host", "leaks"] if "host" in self._areas else []
+        observers += [name for name in engines if name in self._areas]
         observers += ["backup"] if engines and "backup" in self._areas else []
         observers += ["postgresql"] if "postgresql" in engines and "isolation" in self._areas else []
         for name in observers:
@@ -49,5 +50,7 @@ class Observations:
         return self._answers[key]
 
     def _ask(self, host: Host, verb: str, name: str) -> Facts:
-        request = engine_request(self._environment, name) if verb == "plan" else {"people": True}
-        return call(host, [verb, name], request)
+        if verb == "plan":
+            return call(host, [verb, name], engine_request(self._environment, name))
+        requests: dict[str, Facts] = {"postgresql": {"people": True}, "leaks": {"secrets": self._environment.secrets}}
+        return call(host, [verb, name], requests.get(name))

@@ -25,6 +25,7 @@ def forward(through: Host, targets: Sequence[Target]) -> Iterator[dict[Target, i
     try:
         yield ports
     finally:
+        process.terminate()  # left to itself, ssh waits for every forwarded connection to be closed
         process.communicate()
 
 

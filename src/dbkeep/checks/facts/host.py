@@ -59,10 +59,10 @@ DATA_FOLDERS = ("/", "/var/lib/postgresql", "/var/lib/mongodb", "/var/lib/redis"
 
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
-    release = platform.freedesktop_os_release()
+    release, container = platform.freedesktop_os_release(), _container()
     return {
         "versions": {"os": release["PRETTY_NAME"], "kernel": platform.release(), "dbkeep": version("dbkeep")},
-        "virtualization": _virtualization(),
+        "container": container,
         "sockets": _sockets(),
         "firewall": _firewall(),
         "sshd": _sshd(),
@@ -74,14 +74,15 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "certificates": _certificates(),
         "kernel": {name: _kernel(name) for name in KERNEL},
         "disks": {folder: _free(folder) for folder in DATA_FOLDERS if Path(folder).is_dir()},
-        "clock": _clock(),
+        # A container has its machine's clock, and no say in it.
+        "clock": {} if container else _clock(),
     }
 
 
-def _virtualization() -> str:
-    # It answers "none" with exit status 1 on real hardware.
-    container = Path("/run/systemd/container")
-    return container.read_text(encoding="ascii").strip() if container.exists() else ""
+def _container() -> str:
+    """Return the kind of container that this host is, empty if it is none (systemd: Container Interface)."""
+    kind = Path("/run/systemd/container")
+    return kind.read_text(encoding="ascii").strip() if kind.exists() else ""
 
 
 def _sockets() -> list[dict[str, str]]:
