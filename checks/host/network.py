@@ -55,7 +55,7 @@ def test_sockets_are_declared(
     "OS-02",
     "The firewall drops whatever no rule lets in",
     severity="critical",
-    sources=("CIS Debian Linux 12 4.2", "nft(8)"),
+    sources=("CIS Debian Linux 12 4.3", "nft(8)"),
     fix="run playbooks/site.yml (role firewall); look at `nft list ruleset` for what replaced it",
 )
 def test_firewall_drops_by_default(host_facts: dict[str, Any], observe: Observe) -> None:

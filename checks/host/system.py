@@ -15,7 +15,7 @@ SERVICE_ACCOUNTS = ("postgres", "mongodb", "redis", "chat_api")
     "OS-25",
     "The firewall is loaded at boot",
     severity="critical",
-    sources=("CIS Debian Linux 12 4.2", "nft(8)"),
+    sources=("CIS Debian Linux 12 4.3", "nft(8)"),
     fix="systemctl enable --now nftables (run playbooks/site.yml)",
 )
 def test_firewall_is_loaded_at_boot(host: Testinfra, observe: Observe) -> None:
@@ -66,7 +66,7 @@ def test_repositories_are_signed(host: Testinfra, observe: Observe) -> None:
     "OS-16",
     "The journal survives a restart of the host",
     severity="medium",
-    sources=("CIS Debian Linux 12 6.2", "journald.conf(5)"),
+    sources=("CIS Debian Linux 12 6.1", "journald.conf(5)"),
     fix="run playbooks/site.yml (role host): it sets Storage=persistent",
 )
 def test_journal_is_persistent(host: Testinfra, observe: Observe) -> None:

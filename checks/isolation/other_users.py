@@ -61,7 +61,7 @@ def test_reads_own_only(access: Access, target: Host, people: dict[str, Any], ob
     "ISO-READ-02",
     "Row security cannot be switched off, copied around or joined around",
     severity="critical",
-    sources=("PostgreSQL manual 20.11: row_security", *SOURCES),
+    sources=("PostgreSQL manual 20.11: row_security", "CVE-2024-10976", *SOURCES),
     fix=FIX,
 )
 def test_reads_by_detours(access: Access, target: Host, people: dict[str, Any], observe: Observe) -> None:

@@ -26,7 +26,7 @@ def allowed(attempts: dict[str, Attempt]) -> list[str]:
     "ISO-SECRET-01",
     "The API's role cannot read password hashes, addresses or tokens",
     severity="critical",
-    sources=("STIG SV-261880", "PostgreSQL manual 5.8 Privileges"),
+    sources=("splinter 0023", "PostgreSQL manual 5.8 Privileges"),
     fix=FIX,
 )
 def test_secret_columns(access: Access, target: Host, observe: Observe) -> None:
@@ -113,7 +113,7 @@ def test_log_in_role(access: Access, target: Host, observe: Observe) -> None:
     "ISO-ANALYTICS-01",
     "The analytics role reads report views and no table",
     severity="high",
-    sources=("STIG SV-261880", "PostgreSQL manual 5.8 Privileges"),
+    sources=("PostgreSQL manual 5.8 Privileges",),
     fix=FIX,
 )
 def test_analytics_role(access: Access, target: Host, observe: Observe) -> None:

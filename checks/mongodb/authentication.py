@@ -24,7 +24,7 @@ def code_of(error: PyMongoError) -> str:
     "MG-AUTH-01",
     "Without a logon the server answers nothing about data, users or settings",
     severity="critical",
-    sources=("CIS MongoDB 7 2.1", "STIG MD4X-00-001550"),
+    sources=("CIS MongoDB 7 2.1", "STIG SV-252150"),
     fix=SITE,
 )
 def test_authentication_is_required(
@@ -70,7 +70,7 @@ def test_localhost_exception(mongodb_facts: dict[str, Any], observe: Observe) ->
     "MG-AUTH-04",
     "Passwords are proved by SCRAM-SHA-256 only",
     severity="high",
-    sources=("STIG MD4X-00-002500", "RFC 7677"),
+    sources=("STIG SV-252159", "RFC 7677"),
     fix="run playbooks/site.yml (authenticationMechanisms), then `dbkeep apply mongodb` to set the passwords again",
 )
 def test_mechanisms(mongodb_facts: dict[str, Any], observe: Observe) -> None:
@@ -115,7 +115,7 @@ def test_wrong_password_is_refused(access: Access, target: Host, environment: En
     "MG-TLS-01",
     "A connection without TLS is refused",
     severity="critical",
-    sources=("CIS MongoDB 7 4.3", "STIG MD4X-00-002000"),
+    sources=("CIS MongoDB 7 4.3", "STIG SV-252139"),
     fix=SITE,
 )
 def test_plaintext_is_refused(access: Access, target: Host, mongodb_facts: dict[str, Any], observe: Observe) -> None:
@@ -150,7 +150,7 @@ def test_old_tls_is_refused(access: Access, target: Host, observe: Observe) -> N
     "MG-TLS-03",
     "The server accepts no invalid certificate and no wrong name",
     severity="high",
-    sources=("STIG MD4X-00-004600",),
+    sources=("STIG SV-252178",),
     fix=SITE,
 )
 def test_no_certificate_allowance(mongodb_facts: dict[str, Any], observe: Observe) -> None:

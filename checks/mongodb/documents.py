@@ -22,7 +22,7 @@ UNAUTHORIZED = 13
     "MG-SCH-01",
     "Every collection has a strict validator that refuses undeclared fields",
     severity="high",
-    sources=("STIG MD4X-00-005300", "MongoDB manual: Schema Validation"),
+    sources=("STIG SV-252181", "MongoDB manual: Schema Validation"),
     fix=APPLY,
 )
 def test_validators_are_strict(mongodb_facts: dict[str, Any], observe: Observe) -> None:
@@ -86,7 +86,7 @@ BAD: dict[str, dict[str, Any]] = {
     "MG-SCH-04",
     "The API's user cannot store a malformed message, nor ask to skip validation",
     severity="high",
-    sources=("MongoDB manual: Error Codes (121 DocumentValidationFailure)", "STIG MD4X-00-005300"),
+    sources=("MongoDB manual: Error Codes (121 DocumentValidationFailure)", "STIG SV-252181"),
     fix=APPLY,
 )
 def test_bad_documents_are_refused(access: Access, target: Host, observe: Observe) -> None:

@@ -34,7 +34,7 @@ BROAD = (
     "MG-RBAC-01",
     "No user with a password holds a built-in role that reaches beyond its collections",
     severity="critical",
-    sources=("CIS MongoDB 7 3.1", "STIG MD4X-00-001550"),
+    sources=("CIS MongoDB 7 3.1", "STIG SV-252150"),
     fix=APPLY,
 )
 def test_no_broad_role(mongodb_facts: dict[str, Any], observe: Observe) -> None:
@@ -49,7 +49,7 @@ def test_no_broad_role(mongodb_facts: dict[str, Any], observe: Observe) -> None:
     "MG-RBAC-03",
     "No custom role may do anything anywhere, skip validation or administer users",
     severity="critical",
-    sources=("STIG MD4X-00-001600", "MongoDB manual: Privilege Actions"),
+    sources=("STIG SV-252151", "MongoDB manual: Privilege Actions"),
     fix=APPLY,
 )
 def test_no_dangerous_action(mongodb_facts: dict[str, Any], observe: Observe) -> None:

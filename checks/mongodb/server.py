@@ -68,7 +68,7 @@ def aggregate(*stages: dict[str, Any]) -> dict[str, Any]:
     "MG-JS-01",
     "The server runs no JavaScript of its clients",
     severity="high",
-    sources=("CIS MongoDB 7 6.3", "STIG MD4X-00-002900"),
+    sources=("CIS MongoDB 7 6.3", "STIG SV-252143"),
     fix=SITE,
 )
 def test_no_javascript(access: Access, target: Host, mongodb_facts: dict[str, Any], observe: Observe) -> None:
@@ -99,7 +99,7 @@ def test_no_javascript(access: Access, target: Host, mongodb_facts: dict[str, An
     "MG-NET-01",
     "The server listens on named addresses, not on every one",
     severity="critical",
-    sources=("CIS MongoDB 7 3.2", "MongoDB manual: net.bindIp"),
+    sources=("MongoDB manual: net.bindIp"),
     fix=SITE,
 )
 def test_bind_addresses(mongodb_facts: dict[str, Any], observe: Observe) -> None:
@@ -115,7 +115,7 @@ def test_bind_addresses(mongodb_facts: dict[str, Any], observe: Observe) -> None
     "MG-LOG-03",
     "The profiler keeps no queries",
     severity="medium",
-    sources=("STIG MD4X-00-004200", "MongoDB manual: Database Profiler"),
+    sources=("STIG SV-252168", "MongoDB manual: Database Profiler"),
     fix="db.setProfilingLevel(0) on the database; the slow query log remains",
 )
 def test_profiler_is_off(mongodb_facts: dict[str, Any], observe: Observe) -> None:
@@ -141,7 +141,7 @@ def test_no_test_commands(mongodb_facts: dict[str, Any], observe: Observe) -> No
     "MG-FS-01",
     "Data, configuration, keyfile and key belong to mongodb or root and are closed to others",
     severity="high",
-    sources=("CIS MongoDB 7 7.1", "CIS MongoDB 7 7.2", "STIG MD4X-00-001800"),
+    sources=("CIS MongoDB 7 7.1", "CIS MongoDB 7 7.2", "STIG SV-252153"),
     fix=SITE,
 )
 def test_files_are_closed(mongodb_facts: dict[str, Any], observe: Observe) -> None:

@@ -75,7 +75,7 @@ def test_network_rules_demand_tls(postgresql_facts: dict[str, Any], observe: Obs
     "PG-HBA-04",
     "Rules for the network name their databases, roles and addresses",
     severity="high",
-    sources=("CIS PostgreSQL 17 5", "PostgreSQL manual 21.1 The pg_hba.conf File"),
+    sources=("pgdsat 5.9", "PostgreSQL manual 21.1 The pg_hba.conf File"),
     fix=HBA_FIX,
 )
 def test_network_rules_are_narrow(postgresql_facts: dict[str, Any], observe: Observe) -> None:
@@ -155,7 +155,7 @@ def test_wrong_password_is_refused(access: Access, target: Host, observe: Observ
     "PG-HBA-06",
     "The superuser cannot log on over the network",
     severity="high",
-    sources=("CIS PostgreSQL 17 5", "PostgreSQL manual 21.1 The pg_hba.conf File"),
+    sources=("pgdsat 5.11", "PostgreSQL manual 21.1 The pg_hba.conf File"),
     fix=HBA_FIX,
 )
 def test_superuser_stays_local(

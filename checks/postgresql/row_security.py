@@ -60,7 +60,7 @@ def test_restrictive_floor(postgresql_facts: dict[str, Any], observe: Observe) -
     "PG-RLS-05",
     "No view, materialised view or foreign table lets an application role look past row security",
     severity="critical",
-    sources=("PostgreSQL manual: CREATE VIEW, security_invoker", "CVE-2024-10976"),
+    sources=("PostgreSQL manual: CREATE VIEW, security_invoker", "splinter 0010", "splinter 0016"),
     fix="drop the view, revoke it from the role, or create it WITH (security_invoker = true)",
 )
 def test_views_respect_row_security(postgresql_facts: dict[str, Any], observe: Observe) -> None:

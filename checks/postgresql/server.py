@@ -42,7 +42,7 @@ def test_plan_is_empty(
     "PG-VER-05",
     "Data pages carry checksums, and none has failed",
     severity="high",
-    sources=("CIS PostgreSQL 17 1.4", "PostgreSQL manual 30.2 Data Checksums"),
+    sources=("pgdsat 1.4.3", "PostgreSQL manual 30.2 Data Checksums"),
     fix="enable with pg_checksums --enable on the stopped cluster; a failure means damaged storage: restore",
 )
 def test_checksums(postgresql_facts: dict[str, Any], observe: Observe) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import getpass
-import os
 import socket
 from collections import Counter
 from importlib.metadata import version
@@ -13,7 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dbkeep import evidence
 from dbkeep.checks.control import AREAS, Severity, State
+from dbkeep.errors import UsageError
+from dbkeep.files import write_atomically
 
 
 class Result(BaseModel):
@@ -69,7 +70,7 @@ def make_report(
     counted = Counter(result.state for result in results)
     return Report(
         environment=environment,
-        by=f"{getpass.getuser()}@{socket.gethostname()}",
+        by=f"{evidence.person()}@{socket.gethostname()}",
         started_at=started_at,
         finished_at=datetime.datetime.now(datetime.UTC),
         versions={"controller": {"dbkeep": version("dbkeep"), "pytest": version("pytest")}, **versions},
@@ -79,9 +80,8 @@ def make_report(
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path`, readable by the owner only, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:  # noqa: PTH123
-        stream.write(text)
-    new.replace(path)
+    """Write `text` to `path`, readable by the owner only, whole or not at all; raises UsageError when it cannot."""
+    try:
+        write_atomically(path, text, mode=0o600)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None

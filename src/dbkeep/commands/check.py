@@ -8,13 +8,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from dbkeep.checks.control import AREAS
 from dbkeep.checks.junit import junit_xml
-from dbkeep.checks.report import Result, write_private
+from dbkeep.checks.report import Report, Result, write_private
 from dbkeep.checks.run import list_controls, run_checks
 from dbkeep.checks.text import print_report
 from dbkeep.commands.plan import environment_option
 from dbkeep.engines import NAMES
 from dbkeep.environment import Environment, checkout, read_environment
+from dbkeep.errors import UsageError
 
 
 @click.command("check")
@@ -39,10 +41,12 @@ def check_command(
     environment = read_environment(environment_name)
     if only_list:
         return _print_controls(environment)
+    for file in (Path(json_file) if json_file and json_file != "-" else None, junit_file):
+        if file and not file.absolute().parent.is_dir():
+            raise UsageError(f"{file}: its folder does not exist; make it, or name another file")
     with _Progress(quiet=json_file == "-") as progress:
         report = run_checks(environment, checkout() / "checks", engines=engines, ids=controls, on_result=progress.add)
-    stamp = report.started_at.strftime("%Y%m%dT%H%M%SZ")
-    write_private(checkout() / "evidence" / environment.name / f"check-{stamp}.json", report.as_json())
+    _keep(report)
     if junit_file:
         write_private(junit_file, junit_xml(report))
     if json_file == "-":
@@ -54,11 +58,18 @@ def check_command(
     raise SystemExit(report.exit_code)
 
 
+def _keep(report: Report) -> None:
+    folder = checkout() / "evidence" / report.environment
+    folder.mkdir(parents=True, exist_ok=True)
+    write_private(folder / f"check-{report.started_at:%Y%m%dT%H%M%SZ}.json", report.as_json())
+
+
 def _print_controls(environment: Environment) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("control", "area", "severity", "question", "sources"):
         table.add_column(heading)
-    for area, control in list_controls(environment, checkout() / "checks").values():
+    controls = list_controls(environment, checkout() / "checks").values()
+    for area, control in sorted(controls, key=lambda entry: (list(AREAS).index(entry[0]), entry[1].id)):
         table.add_row(control.id, area, control.severity.value, control.title, ", ".join(control.sources))
     _console().print(table)
 
