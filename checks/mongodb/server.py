@@ -99,7 +99,7 @@ def test_no_javascript(access: Access, target: Host, mongodb_facts: dict[str, An
     "MG-NET-01",
     "The server listens on named addresses, not on every one",
     severity="critical",
-    sources=("MongoDB manual: net.bindIp"),
+    sources=("MongoDB manual: net.bindIp",),
     fix=SITE,
 )
 def test_bind_addresses(mongodb_facts: dict[str, Any], observe: Observe) -> None:

@@ -53,10 +53,12 @@ class NotApplicable(Exception):  # noqa: N818 - a state, not an error
 def control(control_id: str, title: str, *, severity: str, sources: tuple[str, ...], fix: str) -> pytest.MarkDecorator:
     """Mark a test function as the live verification of one control.
 
-    Raises ValueError for an empty field or an unknown severity, when the file is loaded.
+    Raises ValueError for an empty or malformed field or an unknown severity, when the file is loaded.
     """
     if not (control_id and title and sources and fix):
         raise ValueError(f"control {control_id or title!r}: id, title, sources and fix must all be given")
+    if isinstance(sources, str):
+        raise ValueError(f"control {control_id}: sources is a tuple of strings, not one string")
     return pytest.mark.control(Control(control_id, title, Severity(severity), sources, fix))
 
 

@@ -148,8 +148,9 @@ class ChecksPlugin:
         state, message = self._outcome
         if state is State.PASS and not self._observed:
             state, message = State.ERROR, "the control recorded nothing that it observed"
-        observed = dict(self._observed)
-        if holds_secret(json.dumps(observed, ensure_ascii=False, default=str), self._secrets):
+        evidence = json.dumps(self._observed, ensure_ascii=False, default=str)
+        observed = json.loads(evidence)
+        if holds_secret(evidence, self._secrets):
             observed = {"withheld": WITHHELD}
             state, message = State.ERROR, "the control observed a secret; evidence must not hold one"
         result = Result(

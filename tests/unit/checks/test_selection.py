@@ -56,6 +56,7 @@ def test_a_file_that_cannot_be_loaded_is_refused(controls: Controls) -> None:
     [
         '@control("", "Question", severity="low", sources=("s",), fix="f")',
         '@control("A-1", "Question", severity="low", sources=(), fix="f")',
+        '@control("A-1", "Question", severity="low", sources=("s"), fix="f")',
         '@control("A-1", "Question", severity="terrible", sources=("s",), fix="f")',
     ],
 )

@@ -67,6 +67,16 @@ def test_not_applicable_carries_the_observed_reason_and_is_clean(controls: Contr
     assert only_state(controls) == (State.NOT_APPLICABLE, "a container has no clock", 0)
 
 
+def test_evidence_of_any_type_is_kept_as_text(controls: Controls) -> None:
+    controls.add(
+        "environment/a.py",
+        "def test_a(observe):\n    observe(day=__import__('datetime').date(2026, 11, 22))\n",
+        control="A-1",
+    )
+    (result,) = controls.ask().results
+    assert result.observed == {"day": "2026-11-22"}
+
+
 def test_evidence_never_holds_a_secret(controls: Controls) -> None:
     controls.secrets = {"postgresql": {"app_api": "correct-horse-battery-staple"}}
     controls.add(
