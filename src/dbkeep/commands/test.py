@@ -19,6 +19,7 @@ LINT = (
     ("ruff", "check"),
     ("ruff", "format", "--check", "--quiet"),
     ("mypy",),
+    ("mypy", "checks", "scripts"),
     ("yamllint", "--strict", "."),
     ("ansible-lint", "--offline", "-q"),
 )
