@@ -59,8 +59,7 @@ def read_lab(name: str) -> Lab | None:
     except FileNotFoundError:
         return None
     subnet = ipaddress.IPv4Network(record["subnet"])
-    image = Path(record.get("image") or STATE.parent.parent.parent / "cache/dbkeep/base" / record["release"])
-    return _lab(name, record["release"], image, subnet, record["hosts"])
+    return _lab(name, record["release"], Path(record["image"]), subnet, record["hosts"])
 
 
 def labs() -> list[Lab]:
