@@ -98,7 +98,9 @@ def keep(module: AnsibleModule, wanted: dict[str, Any]) -> list[str]:
         actions.append("enable")
         if act:
             systemctl(module, "enable", unit)
-    note = NOTES / f"{unit}.json"
+    # One note for each task that keeps the unit: two roles may each have files of the same service.
+    files = hashlib.sha256(json.dumps([wanted["restart_for"], wanted["reload_for"]]).encode()).hexdigest()
+    note = NOTES / f"{unit}-{files[:8]}.json"
     noted = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
     # Before the action: a file that changes while the service reads it counts as changed next time.
     now = {action: look(wanted[f"{action}_for"])[0] for action in ("restart", "reload")}

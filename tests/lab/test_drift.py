@@ -24,11 +24,11 @@ BREAK = {
     "postgresql": "sudo -u postgres psql -qd chat -c 'ALTER TABLE chat.profiles NO FORCE ROW LEVEL SECURITY'",
     "mongodb": f"sudo /opt/dbkeep/venv/bin/python -c {shlex.quote(MONGODB)}",
     "redis": (
-        "sudo sh -c 'REDISCLI_AUTH=$(cat /etc/dbkeep/secrets/redis-admin) redis-cli -s /run/redis-cache/redis.sock"
-        " --user admin CONFIG SET maxmemory-policy noeviction'"
+        "sudo sh -c 'REDISCLI_AUTH=$(cat /etc/dbkeep/secrets/redis-admin) redis-cli -s /run/redis-state/redis.sock"
+        " --user admin CONFIG SET appendfsync no'"
     ),
 }
-NAMED = {"postgresql": "chat.profiles", "mongodb": "messages", "redis": "maxmemory-policy"}
+NAMED = {"postgresql": "chat.profiles", "mongodb": "messages", "redis": "appendfsync"}
 
 
 @pytest.mark.parametrize("engine", sorted(BREAK))

@@ -171,8 +171,13 @@ def _spawn(machine: Machine) -> None:
     ]
     (CACHE / "apt").mkdir(parents=True, exist_ok=True)
     with (machine.folder / "console.log").open("wb") as console:
-        subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+        subprocess.run(
+            ["setsid", "--fork", *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            check=True,
         )
 
 
