@@ -16,6 +16,7 @@ from dbkeep.lab.base import USER
 from dbkeep.lab.network import Subnet, bridge_name
 from dbkeep.lab.paths import CACHE, lab_directory
 
+SPAWN_SECONDS = 3
 BOOT_SECONDS = 60
 STOP_SECONDS = 30
 APT_REPOSITORY = Path("/srv/dbkeep-apt")
@@ -124,11 +125,12 @@ def start(machine: Machine) -> None:
     if nspawn_process(machine) is None:
         _mount(machine)
         _spawn(machine)
-    deadline = time.monotonic() + BOOT_SECONDS
+    started = time.monotonic()
     while not _answers(machine.address):
-        if nspawn_process(machine) is None:
+        # It takes a moment from setsid's return to nspawn's own command line.
+        if nspawn_process(machine) is None and time.monotonic() > started + SPAWN_SECONDS:
             raise DbkeepError(f"test host {machine.name} did not start: {_console(machine)}")
-        if time.monotonic() > deadline:
+        if time.monotonic() > started + BOOT_SECONDS:
             raise DbkeepError(
                 f"test host {machine.name} did not answer at {machine.address}:22 within {BOOT_SECONDS} s: "
                 f"{_console(machine)}"
