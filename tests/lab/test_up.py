@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 
 from dbkeep.lab.lab import read_lab
@@ -112,7 +114,7 @@ def test_ctrl_c_says_where_it_stopped(lab: UpLab) -> None:
         for line in process.stderr:
             if line.startswith("Provision"):
                 break
-        subprocess.run(["kill", "-INT", f"-{process.pid}"], check=True)
+        os.killpg(process.pid, signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 1
     assert "dbkeep: interrupted during 'Provision by playbooks/site.yml'; run ./dbkeep up again to go on" in rest
