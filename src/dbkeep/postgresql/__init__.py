@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 
 import psycopg
 
@@ -24,6 +24,7 @@ __all__ = ["Declared", "apply", "connect", "counts", "plan", "read_declared", "u
 ENGINE = "postgresql"
 # Any number will do as long as it is always the same: the key of the advisory lock that one apply at a time holds.
 APPLY_LOCK = 0x64626B656570
+APPLY_LOCK_SECONDS = 2
 
 
 def users(declared: Declared) -> list[str]:
@@ -81,10 +82,21 @@ def counts(settings: PostgreSQLSettings, schema: str = "chat") -> dict[str, int]
 
 @contextmanager
 def _only_one(settings: PostgreSQLSettings) -> Iterator[None]:
+    """Hold the apply lock. The server process of a killed apply needs a moment to notice, so the lock is waited for."""
     with connect(settings, MAINTENANCE) as connection:
-        if connection.execute("SELECT pg_try_advisory_lock(%s)", [APPLY_LOCK]).fetchone() != (True,):
-            raise UsageError("another apply is running on this server: wait for it and run the same command again")
-        yield
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{APPLY_LOCK_SECONDS}s"])
+        try:
+            connection.execute("SELECT pg_advisory_lock(%s)", [APPLY_LOCK])
+        except psycopg.errors.LockNotAvailable:
+            raise UsageError(
+                "another apply is running on this server: wait for it and run the same command again"
+            ) from None
+        try:
+            yield
+        finally:
+            # Closing the connection would free the lock only when the server gets to it. A lost one has lost its lock.
+            with suppress(psycopg.OperationalError):
+                connection.execute("SELECT pg_advisory_unlock(%s)", [APPLY_LOCK])
 
 
 @contextmanager

@@ -104,20 +104,8 @@ postgresql.apply(PostgreSQLSettings(**settings), postgresql.Declared.model_valid
                 process.kill()
         left = postgresql.plan(settings, declared, secrets)
         assert 0 < len(left) < total
-        _apply_when_free(settings, declared, secrets)
+        postgresql.apply(settings, declared, secrets)
         assert list(postgresql.plan(settings, declared, secrets)) == []
-
-
-def _apply_when_free(settings: PostgreSQLSettings, declared: Declared, secrets: dict[str, str]) -> None:
-    """A killed client's server process needs a moment to notice, and holds the lock until then."""
-    for _ in range(50):
-        try:
-            postgresql.apply(settings, declared, secrets)
-        except UsageError:
-            time.sleep(0.1)
-        else:
-            return
-    postgresql.apply(settings, declared, secrets)
 
 
 def test_two_applies_do_not_meet(server: PostgreSQLSettings, declared: Declared, secrets: dict[str, str]) -> None:
