@@ -11,14 +11,17 @@ from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb import connect as _connect
 from dbkeep.mongodb import declared as _declared
 from dbkeep.mongodb import diff as _diff
-from dbkeep.mongodb import index_diff, statements
 from dbkeep.mongodb import inspect as _inspect
-from dbkeep.mongodb.declared import Declared
+from dbkeep.mongodb import questions as _questions
+from dbkeep.mongodb import statements
+from dbkeep.mongodb.models import Declared
 from dbkeep.plan import Change, Plan
 from dbkeep.plan import apply as apply_plan
 from dbkeep.settings import MongoDBSettings
 
 __all__ = ["Declared", "apply", "counts", "plan", "read_declared", "users", "version"]
+
+SEARCH_SECONDS = 60
 
 
 def read_declared(root: Path) -> Declared:
@@ -31,13 +34,26 @@ def users(declared: Declared) -> list[str]:
     return [user.name for user in declared.users]
 
 
-def plan(settings: MongoDBSettings, declared: Declared, secrets: Mapping[str, str]) -> Plan:
+def plan(
+    settings: MongoDBSettings,
+    declared: Declared,
+    secrets: Mapping[str, str],
+    *,
+    warn: bool = False,
+    documents: bool = False,
+    search_seconds: int = SEARCH_SECONDS,
+) -> Plan:
     """Return how the server differs from `declared` and from the passwords in `secrets` (user: password).
+
+    A changed validator that documents break is refused, or with `warn` set as a warning. With `documents` the
+    collections that nothing changes for are searched too for documents that break their validator. A search of one
+    collection ends after `search_seconds`.
 
     Raises UsageError when a password is missing or no usable server answers.
     """
+    search = _questions.Search(search_seconds, documents)
     with _connect.connect(settings) as connection:
-        return _plan(connection, settings, declared, secrets)
+        return _plan(connection, settings, declared, secrets, search, warn=warn)
 
 
 def apply(
@@ -47,18 +63,20 @@ def apply(
     *,
     allow_destructive: bool = False,
     on_change: Callable[[Change], None] = lambda _: None,
+    warn: bool = False,
+    search_seconds: int = SEARCH_SECONDS,
 ) -> tuple[Change, ...]:
-    """Make the server what is declared and return the changes made.
+    """Make the server what is declared and return the changes made; `warn` and `search_seconds` are those of `plan`.
 
     Raises UsageError as plan does, ApplyError before the first change when one is refused and at the first that fails.
     """
     with _connect.connect(settings) as connection:
-        planned = _plan(connection, settings, declared, secrets)
+        planned = _plan(connection, settings, declared, secrets, _questions.Search(search_seconds), warn=warn)
 
         def execute(change: Change) -> None:
             for command in change.operation:
                 try:
-                    connection[command.database].command(command.document)
+                    _run(connection, settings, command)
                 except PyMongoError as error:
                     raise DbkeepError(_connect.describe(error)) from None
 
@@ -78,38 +96,27 @@ def counts(settings: MongoDBSettings) -> dict[str, int]:
 
 
 def _plan(
-    connection: _connect.Client, settings: MongoDBSettings, declared: Declared, secrets: Mapping[str, str]
+    connection: _connect.Client,
+    settings: MongoDBSettings,
+    declared: Declared,
+    secrets: Mapping[str, str],
+    search: _questions.Search,
+    *,
+    warn: bool,
 ) -> Plan:
     wanted = {name: secrets.get(name, "") for name in users(declared)}
     missing = [name for name, password in wanted.items() if not password]
     if missing:
         raise UsageError(f"no password for the MongoDB user {', '.join(missing)}; run: dbkeep init")
-    live = _inspect.inspect(connection, settings, wanted)
-    findings = _findings(connection, declared, live)
-    return Plan(statements.ENGINE, tuple(_diff.diff(declared, live, findings, wanted)))
+    parameters = [parameter.name for parameter in declared.server.parameters]
+    live = _inspect.inspect(connection, settings, wanted, parameters)
+    findings = _questions.ask(connection, declared, live, search)
+    return Plan(statements.ENGINE, tuple(_diff.diff(declared, live, findings, wanted, warn=warn)))
 
 
-def _findings(connection: _connect.Client, declared: Declared, live: _inspect.Live) -> _diff.Findings:
-    """Ask the documents about what would change for them, and only about that."""
-    violations, expiring = {}, set()
-    for collection in declared.collections:
-        present = live.collections.get(collection.name)
-        if present is None or present.empty or present.type != "collection":
-            continue
-        if _diff.validation_differs(collection, present):
-            violations[collection.name] = _inspect.violations(
-                connection, declared.database, collection.name, collection.validator
-            )
-        for index in collection.indexes:
-            if index.expire_after_seconds is None or _is_live(index, present):
-                continue
-            path, seconds = index.fields[0][0], index.expire_after_seconds
-            if _inspect.holds_expired(connection, declared.database, collection.name, path, seconds):
-                expiring.add((collection.name, index.name))
-    return _diff.Findings(violations, frozenset(expiring))
-
-
-def _is_live(index: _declared.Index, present: _inspect.LiveCollection) -> bool:
-    same = present.indexes.get(index.name)
-    wanted = index_diff.comparable(statements.index_specification(index))
-    return same is not None and index_diff.comparable(same) == wanted
+def _run(connection: _connect.Client, settings: MongoDBSettings, command: statements.Command) -> None:
+    if command.member is None:
+        connection[command.database].command(command.document)
+        return
+    with _inspect.member_client(settings, command.member) as member:
+        member[command.database].command(command.document)

@@ -88,7 +88,8 @@ def describe(error: PyMongoError) -> str:
     """Return a driver error as one line without topology dumps."""
     if isinstance(error, OperationFailure):
         name = (error.details or {}).get("codeName", "error")
-        return f"{(error.details or {}).get('errmsg', error)} ({name}, code {error.code})"
+        message = " ".join(str((error.details or {}).get("errmsg", error)).split())
+        return f"{message} ({name}, code {error.code})"
     return str(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0].replace("\n", " ")
 
 

@@ -1,18 +1,15 @@
-"""What MongoDB should hold: mongo/collections, mongo/views and mongo/roles.yml as checked models."""
+"""Reads mongo/ into checked models: collections, views, roles.yml and server.yml, also across files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import Field, model_validator
-
-from dbkeep.declared import Lines, Model, line_of, read_model, read_yaml
+from dbkeep.declared import Lines, line_of, read_model, read_yaml
 from dbkeep.errors import DeclaredError
 from dbkeep.mongodb import json_schema
-
-DATABASE = "chat"
+from dbkeep.mongodb.models import Access, Collection, Declared, Index, Server, View
 
 # What a service may inherit. Every other built-in role reaches whole databases (CIS MongoDB 3.1, 3.2).
 BUILT_IN_ROLES = frozenset({"backup", "clusterMonitor"})
@@ -20,99 +17,11 @@ BUILT_IN_ROLES = frozenset({"backup", "clusterMonitor"})
 # Each of these opens every other action, skips validation, or writes past it (MongoDB manual, "Privilege Actions").
 FORBIDDEN_ACTIONS = frozenset({"anyAction", "internal", "bypassDocumentValidation", "applyOps", "forceUUID"})
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Text = Annotated[str, Field(min_length=1)]
+# What the server takes in a query and not in a validator, so that asking it before does not show it.
+FORBIDDEN_IN_VALIDATORS = frozenset({"$where", "$text", "$near", "$nearSphere", "$function", "$accumulator", "$rand"})
 
-
-class Index(Model):
-    """An index and the query it serves. `keys` is a list because the order of the fields matters."""
-
-    name: Name
-    query: Text
-    keys: Annotated[
-        tuple[Annotated[dict[str, Literal[1, -1]], Field(min_length=1, max_length=1)], ...], Field(min_length=1)
-    ]
-    unique: bool = False
-    expire_after_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    partial_filter: dict[str, Any] | None = None
-    collation: dict[str, Any] | None = None
-
-    @property
-    def fields(self) -> tuple[tuple[str, int], ...]:
-        return tuple(item for key in self.keys for item in key.items())
-
-
-class Rule(Model):
-    """What a schema cannot say: an aggregation expression that is true for every good document."""
-
-    why: Text
-    expr: dict[str, Any]
-
-
-class Collection(Model):
-    name: Name
-    json_schema: dict[str, Any]
-    rules: tuple[Rule, ...] = ()
-    indexes: tuple[Index, ...] = ()
-    validation_level: Literal["strict", "moderate"] = "strict"
-    validation_action: Literal["error", "warn"] = "error"
-
-    @property
-    def validator(self) -> dict[str, Any]:
-        """The whole validator as the server stores it."""
-        rules = {"$expr": {"$and": [rule.expr for rule in self.rules]}} if self.rules else {}
-        return {"$jsonSchema": self.json_schema, **rules}
-
-
-class View(Model):
-    name: Name
-    view_on: Name
-    pipeline: tuple[dict[str, Any], ...]
-
-
-class Privilege(Model):
-    """Actions on one collection of the database, on a whole database, or on the cluster."""
-
-    collection: Name | None = None
-    database: Literal["admin", "chat"] | None = None
-    cluster: Literal[True] | None = None
-    actions: Annotated[tuple[str, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _one_resource(self) -> Privilege:
-        if sum(part is not None for part in (self.collection, self.database, self.cluster)) != 1:
-            raise ValueError("name exactly one of collection, database and cluster")
-        return self
-
-
-class Role(Model):
-    name: Name
-    purpose: Text
-    privileges: tuple[Privilege, ...] = ()
-    roles: tuple[str, ...] = ()
-
-
-class User(Model):
-    name: Name
-    roles: Annotated[tuple[Name, ...], Field(min_length=1)]
-
-
-class Access(Model):
-    """mongo/roles.yml."""
-
-    roles: tuple[Role, ...]
-    users: tuple[User, ...]
-
-
-class Declared(Model):
-    """Everything MongoDB should hold. Users and custom roles live in the database `admin`."""
-
-    database: str = DATABASE
-    collections: tuple[Collection, ...]
-    views: tuple[View, ...]
-    roles: tuple[Role, ...]
-    users: tuple[User, ...]
-
+# MongoDB manual, "Partial Indexes", for 6.0.
+PARTIAL_OPERATORS = frozenset({"$eq", "$exists", "$gt", "$gte", "$lt", "$lte", "$type", "$and", "$or", "$in"})
 
 Part = TypeVar("Part", Collection, View)
 
@@ -128,13 +37,16 @@ def read(root: Path) -> Declared:
         raise DeclaredError("declares no collection", path=folder / "collections")
     views = _read_folder(folder / "views", View)
     access = read_model(folder / "roles.yml", Access)
+    server = read_model(folder / "server.yml", Server)
     for collection in collections:
         _refuse(folder / f"collections/{collection.name}.yml", _collection_problems(collection))
     names = {collection.name for collection in collections}
     for view in views:
         _refuse(folder / f"views/{view.name}.yml", _view_problems(view, names))
     _refuse(folder / "roles.yml", _access_problems(access, names | {view.name for view in views}))
-    return Declared(collections=collections, views=views, roles=access.roles, users=access.users)
+    parameters = [parameter.name for parameter in server.parameters]
+    _refuse(folder / "server.yml", _duplicates(parameters, ("parameters",), "name"))
+    return Declared(collections=collections, views=views, roles=access.roles, users=access.users, server=server)
 
 
 def _read_folder(folder: Path, model: type[Part]) -> tuple[Part, ...]:
@@ -170,15 +82,42 @@ def _collection_problems(collection: Collection) -> Iterator[json_schema.Problem
         for path in json_schema.field_paths(rule.expr):
             if json_schema.field(schema, path) is None:
                 yield ("rules", number, "expr"), f"reads the undeclared field {path!r}"
+        for operator in FORBIDDEN_IN_VALIDATORS.intersection(json_schema.operators(rule.expr)):
+            yield ("rules", number, "expr"), f"the server does not take {operator} in a validator"
+    if collection.time_series:
+        yield from _time_series_problems(collection)
     yield from _duplicates([index.name for index in collection.indexes], ("indexes",), "name")
     yield from _duplicates([index.fields for index in collection.indexes], ("indexes",), "keys")
     for number, index in enumerate(collection.indexes):
-        at: json_schema.Location = ("indexes", number)
-        for place, (path, _) in enumerate(index.fields):
-            if json_schema.field(schema, path) is None:
-                yield (*at, "keys", place), f"indexes the undeclared field {path!r}"
-        if index.expire_after_seconds is not None and not _can_expire(schema, index):
-            yield (*at, "expire_after_seconds"), "needs an index on one field of type date"
+        yield from _index_problems(schema, index, ("indexes", number))
+
+
+def _index_problems(schema: dict[str, Any], index: Index, at: json_schema.Location) -> Iterator[json_schema.Problem]:
+    for place, (path, _) in enumerate(index.fields):
+        if json_schema.field(schema, path) is None:
+            yield (*at, "keys", place), f"indexes the undeclared field {path!r}"
+    if index.expire_after_seconds is not None and not _can_expire(schema, index):
+        yield (*at, "expire_after_seconds"), "needs an index on one field of type date"
+    if index.sparse and index.partial_filter is not None:
+        yield (*at, "sparse"), "the server does not combine it with partial_filter"
+    for operator in json_schema.operators(index.partial_filter):
+        if operator not in PARTIAL_OPERATORS:
+            allowed = ", ".join(sorted(PARTIAL_OPERATORS))
+            yield (*at, "partial_filter"), f"a partial index does not take {operator}, only {allowed}"
+    for path in json_schema.filtered_paths(index.partial_filter):
+        if json_schema.field(schema, path) is None:
+            yield (*at, "partial_filter"), f"filters by the undeclared field {path!r}"
+
+
+def _time_series_problems(collection: Collection) -> Iterator[json_schema.Problem]:
+    assert collection.time_series  # noqa: S101 - the caller asked
+    fields = {"time_field": collection.time_series.time_field, "meta_field": collection.time_series.meta_field}
+    for key, path in fields.items():
+        declared = json_schema.field(collection.json_schema, path) if path else None
+        if path and declared is None:
+            yield ("time_series", key), f"the field {path!r} is not declared"
+        if key == "time_field" and declared is not None and json_schema.types_of(declared) != ["date"]:
+            yield ("time_series", key), "must be a field of type date"
 
 
 def _can_expire(schema: dict[str, Any], index: Index) -> bool:

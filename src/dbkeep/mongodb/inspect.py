@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from pymongo.errors import OperationFailure
+from pymongo.errors import ConnectionFailure, OperationFailure
 
-from dbkeep.mongodb.connect import LOGON_REFUSED, Client, Document, client
+from dbkeep.mongodb.connect import LOGON_REFUSED, Client, Document, administrator, client
 from dbkeep.settings import MongoDBSettings
 
-EXAMPLES = 3
+# The server's own collections, which it makes and needs; every other system.* is somebody's doing.
+SERVERS_OWN = ("system.views", "system.buckets.")
+
+LOGONS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class LiveCollection:
-    """A collection, view or time series of the database. `indexes` are as listIndexes gives them, by name."""
+    """A collection, view or time series of the database.
+
+    `indexes` are as listIndexes gives them, by name; `hidden_since` says of each hidden one since when, as far as the
+    server remembers (a restart forgets).
+    """
 
     name: str
     type: str
     options: Document
     indexes: dict[str, Document] = field(default_factory=dict)
     empty: bool = True
+    hidden_since: dict[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +41,26 @@ class LiveRole:
     name: str
     privileges: list[Document]
     roles: list[Document]
+    restrictions: list[Document] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveUser:
+    """`iterations` is what the stored password of SCRAM-SHA-256 costs to try; 0 for a user without one."""
+
     database: str
     name: str
     roles: list[Document]
     mechanisms: list[str]
+    restrictions: list[Document] = field(default_factory=list)
+    custom_data: Document = field(default_factory=dict)
+    iterations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveParameter:
+    value: Any
+    settable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,39 +68,43 @@ class Live:
     """`collections` are those of the managed database; roles and users those of the whole server, by (database, name).
 
     The account that asks is left out of `users`: it administers the host and is not the declared state's to change.
-    `passwords` are the users whose declared password the server accepts.
+    `passwords` are the users whose declared password the server accepts. `parameters` are by member ("host:port") and
+    name: every member has its own.
     """
 
     collections: dict[str, LiveCollection]
     roles: dict[tuple[str, str], LiveRole]
     users: dict[tuple[str, str], LiveUser]
     passwords: frozenset[str] = frozenset()
+    parameters: dict[str, dict[str, LiveParameter]] = field(default_factory=dict)
+    profiling_level: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Violations:
-    """Documents that a validator would refuse: how many, and the _id of a few."""
-
-    count: int
-    examples: tuple[str, ...]
-
-
-def inspect(connection: Client, settings: MongoDBSettings, secrets: Mapping[str, str]) -> Live:
+def inspect(
+    connection: Client, settings: MongoDBSettings, secrets: Mapping[str, str], parameters: Sequence[str]
+) -> Live:
     """Return what the server holds and which of `secrets` (user: password) it accepts."""
     users = _users(connection)
-    known = {name for database, name in users if database == "admin"}
+    known = [(name, secrets[name]) for database, name in users if database == "admin" and name in secrets]
+    with ThreadPoolExecutor(LOGONS_AT_ONCE) as threads:
+        accepted = threads.map(lambda credentials: accepts(settings, *credentials), known)
+        collections = _collections(connection, settings.database)
+        passwords = frozenset(name for (name, _), accepts_it in zip(known, accepted, strict=True) if accepts_it)
     return Live(
-        collections=_collections(connection, settings.database),
+        collections=collections,
         roles=_roles(connection),
         users=users,
-        passwords=frozenset(
-            user for user, password in secrets.items() if user in known and accepts(settings, user, password)
-        ),
+        passwords=passwords,
+        parameters=_parameters(connection, settings, parameters),
+        profiling_level=int(connection[settings.database].command("profile", -1)["was"]),
     )
 
 
 def accepts(settings: MongoDBSettings, user: str, password: str) -> bool:
-    """Return whether a logon as `user` succeeds. A logon is the only way the server compares a password."""
+    """Return whether a logon as `user` succeeds. A logon is the only way the server compares a password.
+
+    A user that may not log on from here is one whose password cannot be compared: the answer is no.
+    """
     credentials = {"username": user, "password": password, "authSource": "admin", "authMechanism": "SCRAM-SHA-256"}
     with client(settings, direct=True, **credentials) as attempt:
         try:
@@ -91,21 +116,6 @@ def accepts(settings: MongoDBSettings, user: str, password: str) -> bool:
     return True
 
 
-def violations(connection: Client, database: str, collection: str, validator: Document) -> Violations:
-    """Return which documents `validator` would refuse, found by the server."""
-    refused = {"$nor": [validator]}
-    documents = connection[database][collection]
-    found = documents.count_documents(refused)
-    examples = documents.find(refused, {"_id": 1}).limit(EXAMPLES) if found else ()
-    return Violations(found, tuple(str(document["_id"]) for document in examples))
-
-
-def holds_expired(connection: Client, database: str, collection: str, path: str, seconds: int) -> bool:
-    """Return whether a TTL index on `path` would remove documents at once."""
-    limit = datetime.now(UTC) - timedelta(seconds=seconds)
-    return connection[database][collection].find_one({path: {"$lt": limit}}, {"_id": 1}) is not None
-
-
 def counts(connection: Client, database: str) -> dict[str, int]:
     """Return the number of documents of every collection, by namespace ("chat.messages")."""
     return {
@@ -115,33 +125,104 @@ def counts(connection: Client, database: str) -> dict[str, int]:
     }
 
 
+def known_actions(connection: Client) -> frozenset[str]:
+    """Return every action that this version of the server knows: those that its built-in roles have."""
+    roles = connection.admin.command("rolesInfo", 1, showBuiltinRoles=True, showPrivileges=True)["roles"]
+    return frozenset(action for role in roles for held in role["inheritedPrivileges"] for action in held["actions"])
+
+
 def _collections(connection: Client, database: str) -> dict[str, LiveCollection]:
-    found = {}
-    for entry in connection[database].list_collections():
-        name = entry["name"]
-        if name.startswith("system."):
-            continue
-        indexes: dict[str, Any] = {}
-        empty = True
-        if entry["type"] == "collection":
-            indexes = {index["name"]: dict(index) for index in connection[database][name].list_indexes()}
-            empty = connection[database][name].find_one({}, {"_id": 1}) is None
-        found[name] = LiveCollection(name, entry["type"], entry["options"], indexes, empty)
-    return found
+    entries = connection[database].list_collections()
+    return {
+        entry["name"]: _collection(connection, database, entry)
+        for entry in entries
+        if not entry["name"].startswith(SERVERS_OWN)
+    }
+
+
+def _collection(connection: Client, database: str, entry: Mapping[str, Any]) -> LiveCollection:
+    name, kind, options = entry["name"], entry["type"], entry["options"]
+    if kind != "collection":
+        return LiveCollection(name, kind, options)
+    documents = connection[database][name]
+    indexes = {index["name"]: dict(index) for index in documents.list_indexes()}
+    hidden: dict[str, datetime] = {}
+    if any(index.get("hidden") for index in indexes.values()):
+        hidden = {
+            found["name"]: found["accesses"]["since"]
+            for found in documents.aggregate([{"$indexStats": {}}])
+            if found["spec"].get("hidden")
+        }
+    empty = documents.find_one({}, {"_id": 1}) is None
+    return LiveCollection(name, kind, options, indexes, empty, hidden)
 
 
 def _roles(connection: Client) -> dict[tuple[str, str], LiveRole]:
     return {
-        (role["db"], role["role"]): LiveRole(role["db"], role["role"], role["privileges"], role["roles"])
+        (role["db"], role["role"]): LiveRole(
+            role["db"], role["role"], role["privileges"], role["roles"], role.get("authenticationRestrictions", [])
+        )
         for role in connection.admin["system.roles"].find()
     }
 
 
 def _users(connection: Client) -> dict[tuple[str, str], LiveUser]:
+    """usersInfo leaves out restrictions when it is asked for all users; their keys stay on the server."""
     status = connection.admin.command("connectionStatus")["authInfo"]
     own = {(user["db"], user["user"]) for user in status["authenticatedUsers"]}
+    fields = ("user", "db", "roles", "customData", "authenticationRestrictions")
+    wanted = [*fields, *(f"credentials.{name}.iterationCount" for name in ("SCRAM-SHA-1", "SCRAM-SHA-256"))]
+    found = connection.admin["system.users"].find({}, dict.fromkeys(wanted, 1))
+    return {(user["db"], user["user"]): _user(user) for user in found if (user["db"], user["user"]) not in own}
+
+
+def _user(user: Document) -> LiveUser:
+    credentials = user.get("credentials", {})
+    return LiveUser(
+        user["db"],
+        user["user"],
+        user["roles"],
+        sorted(name for name in credentials if name.startswith("SCRAM-")),
+        user.get("authenticationRestrictions", []),
+        user.get("customData", {}),
+        int(credentials.get("SCRAM-SHA-256", {}).get("iterationCount", 0)),
+    )
+
+
+def _parameters(
+    connection: Client, settings: MongoDBSettings, names: Sequence[str]
+) -> dict[str, dict[str, LiveParameter]]:
+    hello = connection.admin.command("hello")
+    found = {hello["me"]: _parameters_of(connection, names)}
+    for member in hello["hosts"]:
+        if member != hello["me"]:
+            # A member that is down has no parameters to compare; it reads its file when it starts.
+            try:
+                with member_client(settings, member) as other:
+                    found[member] = _parameters_of(other, names)
+            except ConnectionFailure:
+                continue
+    return found
+
+
+def member_client(settings: MongoDBSettings, member: str) -> Client:
+    """Return a client of one member ("host:port") of the replica set as the host administrator."""
+    host, _, port = member.rpartition(":")
+    settings = settings.model_copy(update={"host": host, "port": int(port)})
+    return client(settings, direct=True, **administrator(settings))
+
+
+def _parameters_of(connection: Client, names: Sequence[str]) -> dict[str, LiveParameter]:
+    if not names:
+        return {}
+    try:
+        answer = connection.admin.command({"getParameter": {"showDetails": True}, **dict.fromkeys(names, 1)})
+    except OperationFailure as error:
+        if "no option found" in str((error.details or {}).get("errmsg")):
+            return {}
+        raise
     return {
-        (user["db"], user["user"]): LiveUser(user["db"], user["user"], user["roles"], user.get("mechanisms", []))
-        for user in connection.admin.command("usersInfo", {"forAllDBs": True})["users"]
-        if (user["db"], user["user"]) not in own
+        name: LiveParameter(answer[name]["value"], bool(answer[name]["settableAtRuntime"]))
+        for name in names
+        if name in answer
     }

@@ -120,3 +120,26 @@ def field_paths(expression: Any) -> Iterator[str]:
     elif isinstance(expression, list | tuple):
         for item in expression:
             yield from field_paths(item)
+
+
+def operators(expression: Any) -> Iterator[str]:
+    """Yield every operator ("$and") of an expression or a query."""
+    if isinstance(expression, dict):
+        for name, operand in expression.items():
+            if str(name).startswith("$"):
+                yield str(name)
+            if name != "$literal":
+                yield from operators(operand)
+    elif isinstance(expression, list | tuple):
+        for item in expression:
+            yield from operators(item)
+
+
+def filtered_paths(query: Any) -> Iterator[str]:
+    """Yield the field paths that a query ({"a.b": 1, "$and": [...]}) filters by."""
+    for name, operand in (query or {}).items():
+        if not name.startswith("$"):
+            yield name
+        elif isinstance(operand, list):
+            for part in operand:
+                yield from filtered_paths(part)

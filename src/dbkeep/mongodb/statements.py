@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbkeep.mongodb.declared import Collection, Index, Privilege, Role, User, View
+from dbkeep.mongodb.models import Collection, Index, Privilege, Role, User, View
 from dbkeep.plan import Change
 
 Document = dict[str, Any]
@@ -15,14 +15,19 @@ Document = dict[str, Any]
 ENGINE = "mongodb"
 MECHANISMS = ["SCRAM-SHA-256"]
 USER_DATABASE = "admin"
+STORED_FUNCTIONS = "system.js"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command document for one database. It may hold a password: show it with `show` only."""
+    """A command document for one database. It may hold a password: show it with `show` only.
+
+    It is for the primary, or for `member` ("host:port"), because a parameter is each server's own.
+    """
 
     database: str
     document: Document
+    member: str | None = None
 
 
 def change(
@@ -55,10 +60,13 @@ def _plain(value: Any) -> Any:
 
 def show(commands: Sequence[Command]) -> str:
     """Return the commands as text, one a line, with every password masked."""
-    return "\n".join(
-        f'db.getSiblingDB("{command.database}").runCommand({json.dumps(_masked(command.document), default=str)})'
-        for command in commands
-    )
+    return "\n".join(_line(command) for command in commands)
+
+
+def _line(command: Command) -> str:
+    document = json.dumps(_masked(command.document), default=str)
+    where = f" // on {command.member}" if command.member else ""
+    return f'db.getSiblingDB("{command.database}").runCommand({document}){where}'
 
 
 def _masked(document: Document) -> Document:
@@ -74,16 +82,40 @@ def validation(collection: Collection) -> Document:
     }
 
 
+def collection_options(collection: Collection) -> Document:
+    """Return the other options of a collection, as `create` takes them."""
+    options: Document = {}
+    if collection.collation:
+        options["collation"] = collection.collation
+    if collection.capped:
+        options |= {"capped": True, "size": collection.capped.size_bytes}
+        if collection.capped.documents:
+            options["max"] = collection.capped.documents
+    if collection.clustered:
+        options["clusteredIndex"] = {"key": {"_id": 1}, "unique": True}
+    if collection.time_series:
+        series = collection.time_series
+        meta = {"metaField": series.meta_field} if series.meta_field else {}
+        options["timeseries"] = {"timeField": series.time_field, **meta, "granularity": series.granularity}
+    if collection.expire_after_seconds is not None:
+        options["expireAfterSeconds"] = collection.expire_after_seconds
+    if collection.pre_and_post_images:
+        options["changeStreamPreAndPostImages"] = {"enabled": True}
+    return options
+
+
 def create_collection(database: str, collection: Collection) -> Command:
-    return Command(database, {"create": collection.name, **validation(collection)})
+    validated = {} if collection.time_series else validation(collection)
+    return Command(database, {"create": collection.name, **collection_options(collection), **validated})
 
 
-def change_validation(database: str, collection: Collection) -> Command:
-    return Command(database, {"collMod": collection.name, **validation(collection)})
+def change_collection(database: str, name: str, options: Document) -> Command:
+    return Command(database, {"collMod": name, **options})
 
 
 def view_options(view: View) -> Document:
-    return {"viewOn": view.view_on, "pipeline": list(view.pipeline)}
+    collation = {"collation": view.collation} if view.collation else {}
+    return {"viewOn": view.view_on, "pipeline": list(view.pipeline), **collation}
 
 
 def create_view(database: str, view: View) -> Command:
@@ -95,6 +127,9 @@ def change_view(database: str, view: View) -> Command:
 
 
 def drop_collection(database: str, name: str) -> Command:
+    """Return what removes a collection; the stored functions' the server lets nobody drop, only empty."""
+    if name == STORED_FUNCTIONS:
+        return Command(database, {"delete": name, "deletes": [{"q": {}, "limit": 0}]})
     return Command(database, {"drop": name})
 
 
@@ -103,6 +138,8 @@ def index_specification(index: Index) -> Document:
     specification: Document = {"name": index.name, "key": dict(index.fields)}
     if index.unique:
         specification["unique"] = True
+    if index.sparse:
+        specification["sparse"] = True
     if index.expire_after_seconds is not None:
         specification["expireAfterSeconds"] = index.expire_after_seconds
     if index.partial_filter is not None:
@@ -112,8 +149,8 @@ def index_specification(index: Index) -> Document:
     return specification
 
 
-def create_index(database: str, collection: str, index: Index) -> Command:
-    return Command(database, {"createIndexes": collection, "indexes": [index_specification(index)]})
+def create_index(database: str, collection: str, specification: Document) -> Command:
+    return Command(database, {"createIndexes": collection, "indexes": [specification]})
 
 
 def drop_index(database: str, collection: str, name: str) -> Command:
@@ -143,6 +180,7 @@ def role_options(database: str, role: Role) -> Document:
     return {
         "privileges": [privilege(database, declared) for declared in role.privileges],
         "roles": _granted(role.roles),
+        "authenticationRestrictions": [],
     }
 
 
@@ -159,7 +197,13 @@ def drop_role(database: str, name: str) -> Command:
 
 
 def user_options(user: User) -> Document:
-    return {"roles": _granted(user.roles), "mechanisms": MECHANISMS}
+    restrictions = [{"clientSource": list(user.client_source)}] if user.client_source else []
+    return {
+        "roles": _granted(user.roles),
+        "mechanisms": MECHANISMS,
+        "authenticationRestrictions": restrictions,
+        "customData": {},
+    }
 
 
 def create_user(user: User, password: str) -> Command:
@@ -172,3 +216,11 @@ def change_user(user: User, password: str) -> Command:
 
 def drop_user(database: str, name: str) -> Command:
     return Command(database, {"dropUser": name})
+
+
+def set_parameter(name: str, value: Any, member: str) -> Command:
+    return Command(USER_DATABASE, {"setParameter": 1, name: value}, member)
+
+
+def set_profiling_level(database: str, level: int) -> Command:
+    return Command(database, {"profile": level})

@@ -10,18 +10,21 @@ from bson import ObjectId
 
 from dbkeep import mongodb as engine
 from dbkeep.errors import DbkeepError, UsageError
-from dbkeep.mongodb.connect import Client
-from dbkeep.mongodb.declared import Declared
+from dbkeep.mongodb.connect import Client, address
+from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Risk
 from dbkeep.settings import MongoDBSettings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_everything_declared_was_in_the_first_plan(declared: Declared, first_plan: list[str]) -> None:
+def test_everything_declared_was_in_the_first_plan(
+    empty: MongoDBSettings, declared: Declared, first_plan: list[str]
+) -> None:
     wanted = {f"collection chat.{collection.name}" for collection in declared.collections}
     wanted |= {f"index chat.{c.name}.{index.name}" for c in declared.collections for index in c.indexes}
     wanted |= {f"view chat.{view.name}" for view in declared.views}
+    wanted |= {f"parameter {address(empty)} {name}" for name in ("scramSHA256IterationCount",)}
     wanted |= {f"role {role.name}" for role in declared.roles} | {f"user {user.name}" for user in declared.users}
     assert set(first_plan) == wanted
 
@@ -66,7 +69,8 @@ def test_a_validator_that_documents_break_is_refused_with_count_and_examples(
         (change,) = engine.plan(settings, declared, passwords)
         examples = ", ".join(map(str, ids[:3]))
         assert change.refused == (
-            f"5 documents break the declared validator, for example _id {examples}; repair them first"
+            f"5 documents break the declared validator, for example _id {examples}; "
+            "repair them first, or apply with --warn"
         )
         with pytest.raises(ApplyError, match=r"^mongodb validator chat\.conversations: 5 documents break"):
             engine.apply(settings, declared, passwords)

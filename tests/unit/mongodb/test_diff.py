@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from dbkeep.mongodb.declared import Declared
-from dbkeep.mongodb.diff import Findings, diff
-from dbkeep.mongodb.inspect import Live, LiveCollection, LiveRole, LiveUser, Violations
+from dbkeep.mongodb.diff import diff
+from dbkeep.mongodb.findings import Findings, Offenders
+from dbkeep.mongodb.inspect import Live, LiveCollection, LiveParameter, LiveRole, LiveUser
+from dbkeep.mongodb.models import Declared
 
 Case = dict[str, Any]
 CASES: list[Case] = yaml.safe_load(Path(__file__).with_name("diff.yml").read_text(encoding="utf-8"))
@@ -47,6 +48,12 @@ DECLARED = Declared.model_validate(
             }
         ],
         "users": [{"name": "reader", "roles": ["reader"]}],
+        "server": {
+            "parameters": [
+                {"name": "ttlMonitorEnabled", "value": True, "why": "expiry"},
+                {"name": "scramSHA256IterationCount", "value": 15000, "why": "guessing"},
+            ]
+        },
     }
 )
 CONVERGED: Case = {
@@ -68,8 +75,16 @@ CONVERGED: Case = {
             "roles": [],
         }
     },
-    "users": {"admin.reader": {"roles": [{"role": "reader", "db": "admin"}], "mechanisms": ["SCRAM-SHA-256"]}},
+    "users": {
+        "admin.reader": {
+            "roles": [{"role": "reader", "db": "admin"}],
+            "mechanisms": ["SCRAM-SHA-256"],
+            "iterations": 15000,
+        }
+    },
     "passwords": ["reader"],
+    "parameters": {"ttlMonitorEnabled": {"value": True}, "scramSHA256IterationCount": {"value": 15000}},
+    "profiling_level": 0,
 }
 
 
@@ -85,7 +100,9 @@ def merged(case: Case) -> Case:
         state["collections"]["things"] |= {**things, "indexes": indexes}
     state["roles"].get("admin.reader", {}).update(live.get("role", {}))
     state["users"].get("admin.reader", {}).update(live.get("user", {}))
-    state["passwords"] = live.get("passwords", state["passwords"])
+    state["parameters"].update(live.get("parameters", {}))
+    for name in ("passwords", "profiling_level"):
+        state[name] = live.get(name, state[name])
     return state
 
 
@@ -95,29 +112,46 @@ def live_of(case: Case) -> Live:
     return Live(
         collections={
             name: LiveCollection(
-                name, found["type"], found.get("options", {}), found.get("indexes", {}), found.get("empty", True)
+                name,
+                found["type"],
+                found.get("options", {}),
+                found.get("indexes", {}),
+                found.get("empty", True),
+                found.get("hidden_since", {}),
             )
             for name, found in state["collections"].items()
         },
         roles={key: LiveRole(*key, **found) for key, found in split["roles"].items()},
         users={key: LiveUser(*key, **found) for key, found in split["users"].items()},
         passwords=frozenset(state["passwords"]),
+        parameters={"db1:27017": {name: LiveParameter(**found) for name, found in state["parameters"].items()}},
+        profiling_level=state["profiling_level"],
+    )
+
+
+def findings_of(case: Case) -> Findings:
+    def offenders(kind: str) -> dict[str, Offenders]:
+        return {name: Offenders(**found) for name, found in case.get(kind, {}).items()}
+
+    return Findings(
+        violations=offenders("violations"),
+        breaking=offenders("breaking"),
+        duplicates={("things", name): found for name, found in offenders("duplicates").items()},
+        expiring=frozenset((a, b) for a, b in case.get("expiring", [])),
+        rejected={(kind, name): reason for kind, name, reason in case.get("rejected", [])},
     )
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_difference(case: Case) -> None:
-    findings = Findings(expiring=frozenset((a, b) for a, b in case.get("expiring", [])))
-    if "violations" in case:
-        found = Violations(case["violations"]["count"], tuple(case["violations"]["examples"]))
-        findings = Findings(violations={"things": found})
-    changes = diff(DECLARED, live_of(case), findings, {"reader": PASSWORD})
+    changes = diff(DECLARED, live_of(case), findings_of(case), {"reader": PASSWORD}, warn=case.get("warn", False))
     wanted = case.get("changes", [])
     assert [(c.kind, c.target, c.risk.value) for c in changes] == [
         (change["kind"], change["target"], change["risk"]) for change in wanted
     ]
     for change, want in zip(changes, wanted, strict=True):
         assert want.get("statement", "") in change.statement
+        assert want.get("summary", "") in change.summary
         assert (change.refused or "").startswith(want.get("refused", ""))
         assert bool(change.refused) is ("refused" in want)
         assert PASSWORD not in str(change.as_json()) + repr(change)
