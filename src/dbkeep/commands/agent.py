@@ -28,7 +28,8 @@ def plan_command(name: str) -> None:
     request = read_request()
     face = engine(name)
     declared = face.Declared.model_validate(request["declared"])
-    answer(face.plan(required_settings(name), declared, request.get("secrets", {})).as_json())
+    secrets, options = request.get("secrets", {}), request.get("options", {})
+    answer(face.plan(required_settings(name), declared, secrets, **options).as_json())
 
 
 @agent_group.command("apply")
@@ -39,15 +40,16 @@ def apply_command(name: str) -> None:
     face = engine(name)
     settings = required_settings(name)
     declared = face.Declared.model_validate(request["declared"])
-    secrets = request.get("secrets", {})
+    secrets, options = request.get("secrets", {}), request.get("options", {})
     applied = face.apply(
         settings,
         declared,
         secrets,
         allow_destructive=bool(request.get("allow_destructive", False)),
         on_change=_report,
+        **options,
     )
-    _, held = hold_back(face.plan(settings, declared, secrets), allow_destructive=False)
+    _, held = hold_back(face.plan(settings, declared, secrets, **options), allow_destructive=False)
     answer({"engine": name, "applied": [c.as_json() for c in applied], "held": [c.as_json() for c in held]})
 
 

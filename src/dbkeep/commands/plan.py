@@ -21,6 +21,12 @@ environment_option = click.option(
     "-e", "--environment", "environment_name", default="lab", show_default=True, metavar="ENV"
 )
 engines_argument = click.argument("engines", nargs=-1, type=click.Choice(NAMES))
+warn_option = click.option(
+    "--warn", is_flag=True, help="MongoDB: set a validator that documents break as a warning instead of refusing it."
+)
+search_option = click.option(
+    "--search-seconds", type=click.IntRange(1), metavar="N", help="MongoDB: end a search through documents after N s."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
 
@@ -50,13 +56,19 @@ def engine_request(environment: Environment, name: str, **more: Any) -> dict[str
     }
 
 
-def read_plans(environment_name: str, engines: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the plans of the named engines, or of all; each with its host."""
+def read_plans(environment_name: str, engines: tuple[str, ...], **mongodb: Any) -> list[dict[str, Any]]:
+    """Return the plans of the named engines, or of all; each with its host. `mongodb` are options for that engine."""
     environment = read_environment(environment_name)
     plans = []
     for name, host in engine_hosts(environment, engines):
-        plans.append({"host": host.name, **call(host, ["plan", name], engine_request(environment, name))})
+        request = engine_request(environment, name, **_options(name, mongodb))
+        plans.append({"host": host.name, **call(host, ["plan", name], request)})
     return plans
+
+
+def _options(name: str, mongodb: dict[str, Any]) -> dict[str, Any]:
+    given = {option: value for option, value in mongodb.items() if value}
+    return {"options": given} if name == "mongodb" and given else {}
 
 
 def show_change(change: dict[str, Any], *, statement: bool) -> None:
@@ -73,10 +85,13 @@ def show_change(change: dict[str, Any], *, statement: bool) -> None:
 @click.command("plan")
 @environment_option
 @engines_argument
+@click.option("--documents", is_flag=True, help="MongoDB: also search for documents that break their validator.")
+@warn_option
+@search_option
 @json_option
-def plan_command(environment_name: str, engines: tuple[str, ...], as_json: bool) -> None:
+def plan_command(environment_name: str, engines: tuple[str, ...], as_json: bool, **mongodb: Any) -> None:
     """Show what apply would change. Exit 0: nothing; 1: something."""
-    _show(read_plans(environment_name, engines), as_json=as_json, statements=True)
+    _show(read_plans(environment_name, engines, **mongodb), as_json=as_json, statements=True)
 
 
 @click.command("drift")
@@ -104,13 +119,18 @@ def _show(plans: list[dict[str, Any]], *, as_json: bool, statements: bool) -> No
 @environment_option
 @engines_argument
 @click.option("--allow-destructive", is_flag=True, help="Also run changes that remove something.")
+@warn_option
+@search_option
 @json_option
-def apply_command(environment_name: str, engines: tuple[str, ...], allow_destructive: bool, as_json: bool) -> None:
+def apply_command(
+    environment_name: str, engines: tuple[str, ...], allow_destructive: bool, as_json: bool, **mongodb: Any
+) -> None:
     """Make the servers as declared. Exit 0: they are; 1: destructive changes were held back."""
     environment = read_environment(environment_name)
     results = []
     for name, host in engine_hosts(environment, engines):
-        request = engine_request(environment, name, allow_destructive=allow_destructive)
+        options = _options(name, mongodb)
+        request = engine_request(environment, name, allow_destructive=allow_destructive, **options)
         results.append({"host": host.name, **call(host, ["apply", name], request)})
     if as_json:
         click.echo(json.dumps({"results": results}, indent=2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb import connect as _connect
@@ -41,7 +41,7 @@ def plan(
     *,
     warn: bool = False,
     documents: bool = False,
-    search_seconds: int = SEARCH_SECONDS,
+    search_seconds: float = SEARCH_SECONDS,
 ) -> Plan:
     """Return how the server differs from `declared` and from the passwords in `secrets` (user: password).
 
@@ -64,7 +64,7 @@ def apply(
     allow_destructive: bool = False,
     on_change: Callable[[Change], None] = lambda _: None,
     warn: bool = False,
-    search_seconds: int = SEARCH_SECONDS,
+    search_seconds: float = SEARCH_SECONDS,
 ) -> tuple[Change, ...]:
     """Make the server what is declared and return the changes made; `warn` and `search_seconds` are those of `plan`.
 
@@ -77,6 +77,9 @@ def apply(
             for command in change.operation:
                 try:
                     _run(connection, settings, command)
+                except ConnectionFailure as error:
+                    lost = f"lost the primary: {_connect.describe(error)}"
+                    raise DbkeepError(f"{lost}; when the replica set has one, run the same command again") from None
                 except PyMongoError as error:
                     raise DbkeepError(_connect.describe(error)) from None
 

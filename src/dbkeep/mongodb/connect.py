@@ -31,21 +31,27 @@ def client(settings: MongoDBSettings, *, direct: bool = False, **options: Any) -
 
     `direct` talks to this one server whatever its state; otherwise the client finds the primary of the replica set.
     `options` are MongoClient keywords, the credentials among them.
+
+    Raises UsageError when a file of the connection cannot be used.
     """
     if settings.ca_file:
         options |= {"tls": True, "tlsCAFile": str(settings.ca_file)}
     direct = direct or settings.host.startswith("/")  # the driver cannot follow a member list of socket paths
     if not direct:
         options["replicaSet"] = settings.replica_set
-    return MongoClient(
-        f"mongodb://{quote_plus(address(settings), safe=':')}/",
-        directConnection=direct,
-        appname="dbkeep",
-        serverMonitoringMode="poll",
-        serverSelectionTimeoutMS=options.pop("serverSelectionTimeoutMS", TIMEOUT_MS),
-        connectTimeoutMS=TIMEOUT_MS,
-        **options,
-    )
+    try:
+        return MongoClient(
+            f"mongodb://{quote_plus(address(settings), safe=':')}/",
+            directConnection=direct,
+            appname="dbkeep",
+            serverMonitoringMode="poll",
+            serverSelectionTimeoutMS=options.pop("serverSelectionTimeoutMS", TIMEOUT_MS),
+            connectTimeoutMS=TIMEOUT_MS,
+            **options,
+        )
+    except (OSError, ConfigurationError) as error:
+        files = " and ".join(str(options[name]) for name in ("tlsCAFile", "tlsCertificateKeyFile") if name in options)
+        raise UsageError(f"{files}: cannot be used: {error}; run playbooks/site.yml") from None
 
 
 def administrator(settings: MongoDBSettings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class Offenders:
 
     count: int = 0
     examples: tuple[str, ...] = ()
-    seconds: int | None = None
+    seconds: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self.count) or self.seconds is not None
@@ -23,7 +23,9 @@ class Offenders:
     def describe(self, one: str, many: str) -> str:
         """Return what was found, with `one` or `many` for what it says of them ("breaks it", "break it")."""
         if self.seconds is not None:
-            return f"whether documents {many} is not known after {self.seconds} s (--search-seconds gives it more time)"
+            return (
+                f"whether documents {many} is not known after {self.seconds:g} s (--search-seconds gives it more time)"
+            )
         found = f"1 document {one}" if self.count == 1 else f"{self.count} documents {many}"
         return f"{found}, for example _id {', '.join(self.examples)}"
 

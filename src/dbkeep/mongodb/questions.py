@@ -28,7 +28,7 @@ NO_COLLECTION = "dbkeep.nothing"
 class Search:
     """How long a search may take, and whether documents are searched too that nothing would change for."""
 
-    seconds: int = 60
+    seconds: float = 60
     everywhere: bool = False
 
 
@@ -132,7 +132,7 @@ class _Question:
         options = {name: value for name, value in options.items() if value is not None}
         documents = self.connection[self.database][collection]
         try:
-            milliseconds = 1000 * self.search.seconds
+            milliseconds = int(1000 * self.search.seconds)
             found = list(documents.aggregate(stages, allowDiskUse=True, maxTimeMS=milliseconds, **options))
         except ExecutionTimeout:
             return Offenders(seconds=self.search.seconds)
