@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from dbkeep.declared import Lines, line_of, read_model, read_yaml
 from dbkeep.errors import DeclaredError
-from dbkeep.mongodb import json_schema
+from dbkeep.mongodb import json_schema, migration_files
+from dbkeep.mongodb.migration_lock import RECORDS
 from dbkeep.mongodb.models import Access, Collection, Declared, Index, Server, View
 
 # What a service may inherit. Every other built-in role reaches whole databases (CIS MongoDB 3.1, 3.2).
@@ -46,7 +47,14 @@ def read(root: Path) -> Declared:
     _refuse(folder / "roles.yml", _access_problems(access, names | {view.name for view in views}))
     parameters = [parameter.name for parameter in server.parameters]
     _refuse(folder / "server.yml", _duplicates(parameters, ("parameters",), "name"))
-    return Declared(collections=collections, views=views, roles=access.roles, users=access.users, server=server)
+    return Declared(
+        collections=collections,
+        views=views,
+        roles=access.roles,
+        users=access.users,
+        server=server,
+        migrations=migration_files.read(folder / "migrations", root),
+    )
 
 
 def _read_folder(folder: Path, model: type[Part]) -> tuple[Part, ...]:
@@ -74,6 +82,8 @@ def _refuse(path: Path, problems: Iterator[json_schema.Problem]) -> None:
 def _collection_problems(collection: Collection) -> Iterator[json_schema.Problem]:
     schema = collection.json_schema
     yield from json_schema.problems(schema, ("json_schema",))
+    if collection.name == RECORDS:
+        yield ("name",), "dbkeep keeps its migrations in a collection of this name"
     if json_schema.types_of(schema) != ["object"]:
         yield ("json_schema", "bsonType"), "must be object: documents are objects"
     if "_id" not in schema["properties"]:

@@ -9,6 +9,7 @@ from dbkeep.mongodb.access_diff import role_changes, undeclared_access, user_cha
 from dbkeep.mongodb.collection_diff import collection_changes, view_changes
 from dbkeep.mongodb.findings import Findings
 from dbkeep.mongodb.inspect import Live, LiveParameter
+from dbkeep.mongodb.migration_lock import RECORDS
 from dbkeep.mongodb.models import Declared, Parameter
 from dbkeep.mongodb.statements import change
 from dbkeep.plan import Change, Risk
@@ -56,6 +57,7 @@ def _parameter(member: str, wanted: Parameter, live: LiveParameter | None) -> It
 
 def _undeclared_collections(declared: Declared, live: Live) -> Iterator[Change]:
     names = {collection.name for collection in declared.collections} | {view.name for view in declared.views}
+    names.add(RECORDS)
     for name, present in live.collections.items():
         if name not in names and not (name == statements.STORED_FUNCTIONS and present.empty):
             content = "" if present.empty else " and holds documents"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -155,6 +156,19 @@ class Server(Model):
     parameters: tuple[Parameter, ...] = ()
 
 
+class Migration(Model):
+    """A file of mongo/migrations. `summary` is the first line of its docstring, `digest` the SHA-256 of its source."""
+
+    id: str
+    path: str
+    summary: str
+    source: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+
 class Declared(Model):
     """Everything MongoDB should hold. Users and custom roles live in the database `admin`."""
 
@@ -164,3 +178,4 @@ class Declared(Model):
     roles: tuple[Role, ...]
     users: tuple[User, ...]
     server: Server = Server()
+    migrations: tuple[Migration, ...] = ()
