@@ -8,13 +8,15 @@ from datetime import datetime
 from uuid import UUID
 
 from bson import ObjectId
+from pydantic import InstanceOf
 from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from chat_api.conversations.schemas import Conversation, ConversationPage
-from chat_api.paging import Cursor
+from chat_api.identifiers import ObjectIdText
+from chat_api.paging import Cursor, Limit
 from chat_api.problems import not_found
-from chat_api.stores.mongodb import Document, MongoDB, now
+from chat_api.stores.mongodb import Document, MongoDB, now, scalars_only
 
 PREVIEW_CHARACTERS = 100
 
@@ -23,6 +25,7 @@ class Conversations:
     def __init__(self, mongodb: MongoDB) -> None:
         self._collection = mongodb.collection("conversations")
 
+    @scalars_only
     async def create(
         self, acting_user: UUID, kind: str, others: Sequence[UUID], name: str | None
     ) -> tuple[Conversation, bool]:
@@ -52,14 +55,16 @@ class Conversations:
             return await self.one(acting_user, str(document["_id"])), False
         return _conversation(document), True
 
-    async def one(self, acting_user: UUID, conversation_id: str) -> Conversation:
+    @scalars_only
+    async def one(self, acting_user: UUID, conversation_id: ObjectIdText) -> Conversation:
         """Return the conversation; raises a 404 Problem unless `acting_user` takes part in it."""
         document = await self._collection.find_one(_own(acting_user, conversation_id))
         if document is None:
             raise not_found("conversation")
         return _conversation(document)
 
-    async def page(self, acting_user: UUID, limit: int, before: Cursor | None) -> ConversationPage:
+    @scalars_only
+    async def page(self, acting_user: UUID, limit: Limit, before: InstanceOf[Cursor] | None) -> ConversationPage:
         """Return the conversations of `acting_user`, the latest active first."""
         older = before.older("last_message_at") if before else {}
         found = self._collection.find({"participants": str(acting_user), "is_active": True, **older})
@@ -68,7 +73,10 @@ class Conversations:
         last = Cursor(shown[-1]["last_message_at"], shown[-1]["_id"]).text if len(documents) > limit else None
         return ConversationPage(items=[_conversation(document) for document in shown], next=last)
 
-    async def record_message(self, acting_user: UUID, conversation_id: str, at: datetime, content: str) -> None:
+    @scalars_only
+    async def record_message(
+        self, acting_user: UUID, conversation_id: ObjectIdText, at: datetime, content: str
+    ) -> None:
         """Make a message the latest of its conversation, unless a later one is already."""
         await self._collection.update_one(
             {**_own(acting_user, conversation_id), "last_message_at": {"$lte": at}},
@@ -76,7 +84,7 @@ class Conversations:
         )
 
 
-def _own(acting_user: UUID, conversation_id: str) -> Document:
+def _own(acting_user: UUID, conversation_id: ObjectIdText) -> Document:
     return {"_id": ObjectId(conversation_id), "participants": str(acting_user), "is_active": True}
 
 

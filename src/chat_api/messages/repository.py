@@ -11,14 +11,16 @@ from http import HTTPStatus
 from uuid import UUID
 
 from bson import ObjectId
+from pydantic import InstanceOf
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from chat_api.conversations.repository import Conversations
+from chat_api.identifiers import ObjectIdText
 from chat_api.messages.schemas import Message, MessagePage
-from chat_api.paging import Cursor
+from chat_api.paging import Cursor, Limit
 from chat_api.problems import Problem
-from chat_api.stores.mongodb import Document, MongoDB, now
+from chat_api.stores.mongodb import Document, MongoDB, now, scalars_only
 
 
 class Messages:
@@ -26,8 +28,9 @@ class Messages:
         self._collection = mongodb.collection("messages")
         self._conversations = conversations
 
+    @scalars_only
     async def send(
-        self, acting_user: UUID, conversation_id: str, client_id: UUID, content: str
+        self, acting_user: UUID, conversation_id: ObjectIdText, client_id: UUID, content: str
     ) -> tuple[Message, bool]:
         """Store a message once; returns it and whether it is new.
 
@@ -56,8 +59,15 @@ class Messages:
         await self._conversations.record_message(acting_user, conversation_id, moment, content)
         return _message(document), True
 
+    @scalars_only
     async def page(
-        self, acting_user: UUID, conversation_id: str, limit: int, *, before: Cursor | None, after: Cursor | None
+        self,
+        acting_user: UUID,
+        conversation_id: ObjectIdText,
+        limit: Limit,
+        *,
+        before: InstanceOf[Cursor] | None,
+        after: InstanceOf[Cursor] | None,
     ) -> MessagePage:
         """Return messages newest first: the latest, or those before or after a place. Raises a 404 Problem."""
         await self._conversations.one(acting_user, conversation_id)
@@ -79,7 +89,10 @@ class Messages:
             newer=newer,
         )
 
-    async def mark_read(self, acting_user: UUID, conversation_id: str, message_ids: Sequence[str]) -> int:
+    @scalars_only
+    async def mark_read(
+        self, acting_user: UUID, conversation_id: ObjectIdText, message_ids: Sequence[ObjectIdText]
+    ) -> int:
         """Mark messages of others as read; returns how many were not before. Raises a 404 Problem.
 
         Ids of other conversations are passed over, as if there were no such message.

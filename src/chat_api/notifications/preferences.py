@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from chat_api.stores.mongodb import Document, MongoDB, now
+from chat_api.stores.mongodb import Document, MongoDB, now, scalars_only
 
 
 class Channels(BaseModel):
@@ -42,10 +42,12 @@ class NotificationPreferences:
     def __init__(self, mongodb: MongoDB) -> None:
         self._collection = mongodb.collection("notification_preferences")
 
+    @scalars_only
     async def own(self, acting_user: UUID) -> Preferences:
         document = await self._collection.find_one({"user_id": str(acting_user)}, {"channels": 1, "types": 1, "_id": 0})
         return Preferences.model_validate(document or {})
 
+    @scalars_only
     async def put(self, acting_user: UUID, preferences: Preferences) -> None:
         values: Document = {**preferences.model_dump(), "updated_at": now()}
         await self._collection.update_one({"user_id": str(acting_user)}, {"$set": values}, upsert=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ConfigDict, validate_call
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -13,6 +14,12 @@ from chat_api.configuration import Configuration, Credentials
 
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
+
+scalars_only = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+"""Every method of a repository takes what its annotations say, so that no object ({"$ne": null}) becomes an operator.
+
+It raises pydantic.ValidationError for anything else: a mistake of the caller, which no request can make happen.
+"""
 
 
 def now() -> datetime:
