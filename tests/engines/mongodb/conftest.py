@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import tempfile
@@ -13,19 +12,13 @@ from pathlib import Path
 import pytest
 
 from dbkeep import mongodb as engine
-from dbkeep import tls
 from dbkeep.mongodb.connect import Client, client, connect
 from dbkeep.sandbox import mongodb as sandbox
+from dbkeep.sandbox import mongodb_security
 from dbkeep.settings import MongoDBSettings
 
 ROOT = Path(__file__).parents[3]
 As = Callable[[str], Client]
-
-
-def write_private(path: Path, text: str, mode: int = 0o400) -> Path:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -37,25 +30,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def security(folder: Path) -> sandbox.Security:
-    """An authority, a server's and an administrator's certificate from it as the roles issue them, and a keyfile."""
-    key = tls.new_private_key()
-    authority = tls.new_authority(key, "test")
-    (folder / "ca.crt").write_text(authority, encoding="ascii")
-
-    def issue(name: str, subject: tls.Subject) -> Path:
-        own = tls.new_private_key()
-        signed = tls.sign(tls.new_request(own, name), subject, private_key=key, authority=authority)
-        return write_private(folder / f"{name}.pem", own + signed)
-
-    names = ("localhost", "127.0.0.1")
-    return sandbox.Security(
-        keyfile=write_private(folder / "keyfile", secrets.token_urlsafe(96).replace("-", "+").replace("_", "/")),
-        ca_file=folder / "ca.crt",
-        server_certificate=issue("mongodb", tls.Subject("test", names, organizational_unit="mongodb")),
-        administrator_certificate=issue(
-            "mongodb-admin", tls.Subject("mongodb-admin", organizational_unit="administrators", client=True)
-        ),
-    )
+    return mongodb_security.issue(folder)
 
 
 @pytest.fixture(scope="session")
