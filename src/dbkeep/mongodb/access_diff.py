@@ -87,7 +87,7 @@ def user_changes(declared: Declared, live: Live, secrets: Mapping[str, str]) -> 
             yield change("user", user.name, "create", commands, after=wanted)
             continue
         reasons = list(_reasons(present, wanted, iterations))
-        if user.name not in live.passwords and not user.client_source:
+        if user.name not in live.passwords:
             reasons.append("password")
         if reasons:
             commands = [statements.change_user(user, secrets[user.name])]

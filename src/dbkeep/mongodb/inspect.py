@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import pbkdf2_hmac, sha256
 from typing import Any
 
 from pymongo.errors import ConnectionFailure, OperationFailure
+from pymongo.saslprep import saslprep
 
 from dbkeep.mongodb.connect import LOGON_REFUSED, Client, Document, administrator, client
 from dbkeep.settings import MongoDBSettings
@@ -85,11 +89,17 @@ def inspect(
 ) -> Live:
     """Return what the server holds and which of `secrets` (user: password) it accepts."""
     users = _users(connection)
-    known = [(name, secrets[name]) for database, name in users if database == "admin" and name in secrets]
+    known = [user for database, user in users if database == "admin" and user in secrets]
+
+    def has_its_password(user: str) -> bool:
+        if users["admin", user].restrictions:
+            return is_stored(connection, user, secrets[user])
+        return accepts(settings, user, secrets[user])
+
     with ThreadPoolExecutor(LOGONS_AT_ONCE) as threads:
-        accepted = threads.map(lambda credentials: accepts(settings, *credentials), known)
+        answers = threads.map(has_its_password, known)
         collections = _collections(connection, settings.database)
-        passwords = frozenset(name for (name, _), accepts_it in zip(known, accepted, strict=True) if accepts_it)
+        passwords = frozenset(user for user, answer in zip(known, answers, strict=True) if answer)
     return Live(
         collections=collections,
         roles=_roles(connection),
@@ -101,10 +111,7 @@ def inspect(
 
 
 def accepts(settings: MongoDBSettings, user: str, password: str) -> bool:
-    """Return whether a logon as `user` succeeds. A logon is the only way the server compares a password.
-
-    A user that may not log on from here is one whose password cannot be compared: the answer is no.
-    """
+    """Return whether a logon as `user` succeeds. A logon is the only way the server compares a password."""
     credentials = {"username": user, "password": password, "authSource": "admin", "authMechanism": "SCRAM-SHA-256"}
     with client(settings, direct=True, **credentials) as attempt:
         try:
@@ -114,6 +121,22 @@ def accepts(settings: MongoDBSettings, user: str, password: str) -> bool:
                 return False
             raise
     return True
+
+
+def is_stored(connection: Client, user: str, password: str) -> bool:
+    """Return whether `password` is the one that the server stores for `user`, who may not log on from here.
+
+    It is hashed here as SCRAM-SHA-256 does (RFC 5802, section 3), so it never leaves this process.
+    """
+    place = "credentials.SCRAM-SHA-256"
+    found = connection.admin["system.users"].find_one({"_id": f"admin.{user}"}, {place: 1}) or {}
+    stored = found.get("credentials", {}).get("SCRAM-SHA-256")
+    if stored is None:
+        return False
+    prepared = saslprep(password).encode()
+    salted = pbkdf2_hmac("sha256", prepared, b64decode(stored["salt"]), int(stored["iterationCount"]))
+    key = sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    return hmac.compare_digest(key, b64decode(stored["storedKey"]))
 
 
 def counts(connection: Client, database: str) -> dict[str, int]:

@@ -53,6 +53,26 @@ def test_a_changed_password_is_set_and_never_shown(
     engine.apply(settings, declared, passwords)
 
 
+def test_a_user_that_may_not_log_on_from_here_keeps_its_password_and_gets_another(
+    settings: MongoDBSettings, declared: Declared, passwords: dict[str, str]
+) -> None:
+    elsewhere = [
+        user.model_copy(update={"client_source": ("192.0.2.1",)}) if user.name == "chat_api" else user
+        for user in declared.users
+    ]
+    restricted = declared.model_copy(update={"users": tuple(elsewhere)})
+    try:
+        (change,) = engine.apply(settings, restricted, passwords)
+        assert change.summary == "set the declared addresses to log on from"
+        assert list(engine.plan(settings, restricted, passwords)) == []
+        other = passwords | {"chat_api": "another-password-\u00a0for-this-test"}
+        (change,) = engine.apply(settings, restricted, other)
+        assert change.summary == "set the declared password"
+        assert list(engine.plan(settings, restricted, other)) == []
+    finally:
+        engine.apply(settings, declared, passwords)
+
+
 def test_a_missing_password_is_named(settings: MongoDBSettings, declared: Declared, passwords: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="no password for the MongoDB user chat_api; run: dbkeep init"):
         engine.plan(settings, declared, passwords | {"chat_api": ""})
