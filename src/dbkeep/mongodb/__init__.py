@@ -118,7 +118,7 @@ def _plan(
 
 
 def _run(connection: _connect.Client, settings: MongoDBSettings, command: statements.Command) -> None:
-    if command.member is None:
+    if command.member in {None, connection.admin.command("hello")["me"]}:
         connection[command.database].command(command.document)
         return
     with _inspect.member_client(settings, command.member) as member:

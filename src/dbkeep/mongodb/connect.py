@@ -96,7 +96,10 @@ def describe(error: PyMongoError) -> str:
         name = (error.details or {}).get("codeName", "error")
         message = " ".join(str((error.details or {}).get("errmsg", error)).split())
         return f"{message} ({name}, code {error.code})"
-    return str(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0].replace("\n", " ")
+    text = str(error)
+    for noise in (" (configured timeouts", ", Timeout:", ", full error:"):
+        text = text.partition(noise)[0]
+    return text.replace("\n", " ")
 
 
 def _next_step(error: PyMongoError) -> str:

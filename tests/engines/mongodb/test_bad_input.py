@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from dbkeep import mongodb as engine
 from dbkeep import tls
@@ -174,13 +176,18 @@ def test_a_certificate_that_is_no_administrators_is_one_line(
     assert "\n" not in str(error.value)
 
 
-def initiate(members: list[MongoDBSettings]) -> None:
-    """Make the servers one replica set, whose members miss a primary sooner than by default."""
+def initiate(members: list[MongoDBSettings], *, miss_primary_ms: int) -> None:
+    """Make the servers one replica set with the first as its primary, which the others miss after a while."""
     hosts = [{"_id": number, "host": address(member)} for number, member in enumerate(members)]
-    config = {"_id": members[0].replica_set, "members": hosts, "settings": {"electionTimeoutMillis": 1000}}
+    config = {"_id": members[0].replica_set, "members": hosts, "settings": {"electionTimeoutMillis": miss_primary_ms}}
     with client_of(members[0], direct=True) as client:
         client["admin"].command("replSetInitiate", config)
-    bootstrap.wait_for_primary(members[0])
+        deadline = time.monotonic() + 30
+        while not client["admin"].command("hello")["isWritablePrimary"]:
+            assert time.monotonic() < deadline
+            with suppress(OperationFailure):
+                client["admin"].command("replSetStepUp")
+            time.sleep(0.1)
 
 
 def test_the_primary_lost_in_mid_apply_is_one_line_and_a_rerun_converges(
@@ -191,7 +198,7 @@ def test_the_primary_lost_in_mid_apply_is_one_line_and_a_rerun_converges(
             stack.enter_context(sandbox.start(folder / f"lost-{number}", initiate=False, port=None))
             for number in range(3)
         ]
-        initiate(members)
+        initiate(members, miss_primary_ms=3000)
         made: list[Change] = []
 
         def end_the_primary(change: Change) -> None:

@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from bson import ObjectId
-from pymongo.errors import OperationFailure
 
 from dbkeep import mongodb as engine
 from dbkeep.errors import UsageError
 from dbkeep.mongodb import migrations
 from dbkeep.mongodb.batches import Pace
 from dbkeep.mongodb.connect import Client, connect
-from dbkeep.mongodb.connect import client as client_of
-from dbkeep.mongodb.migration_lock import LOCK, RECORDS
-from dbkeep.mongodb.models import Declared, Migration
+from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Risk
 from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.settings import MongoDBSettings
 
-from .test_bad_input import initiate
+from .counting import COUNT_UP, fill, migration, states, with_migrations
 from .test_documents import GOOD
 
 FIRST = "0001_fill_last_message_at"
-# Changes each document by one, so that one that was changed twice would show.
-COUNT_UP = '''
-"""Every thing has counted to one."""
-
-def up(documents):
-    documents.update("things", {"counted": {"$exists": False}}, [{"$set": {"n": {"$add": ["$n", 1]}, "counted": True}}])
-
-def down(documents):
-    documents.update("things", {"counted": True}, [{"$set": {"n": {"$add": ["$n", -1]}}}, {"$unset": "counted"}])
-
-def verify(documents):
-    return documents.count("things", {"counted": {"$exists": False}})
-'''
 
 
 @pytest.fixture(scope="module")
@@ -57,22 +37,6 @@ def client(running: MongoDBSettings) -> Iterator[Client]:
     with connect(running) as connection:
         connection.drop_database("chat")
         yield connection
-
-
-def migration(name: str = "0001_count_up", source: str = COUNT_UP) -> Migration:
-    return Migration(id=name, path=f"mongo/migrations/{name}.py", summary="Count.", source=source)
-
-
-def with_migrations(declared: Declared, *which: Migration) -> Declared:
-    return declared.model_copy(update={"migrations": which})
-
-
-def fill(client: Client, count: int) -> None:
-    client["chat"]["things"].insert_many([{"n": 0} for _ in range(count)])
-
-
-def states(settings: MongoDBSettings, declared: Declared) -> dict[str, str]:
-    return {entry.id: entry.state for entry in migrations.status(settings, declared)}
 
 
 def test_the_first_migration_makes_way_for_the_validator(
@@ -127,100 +91,6 @@ def test_batches_are_reported_and_documents_that_come_meanwhile_are_found(
         "0001_count_up: things: 26 of 26",
     ]
     assert client["chat"]["things"].distinct("n") == [1]
-
-
-KILLED = """
-import os, signal, sys
-from dbkeep.mongodb import migration_lock, migrations
-from dbkeep.mongodb.batches import Pace
-from dbkeep.mongodb.models import Declared
-from dbkeep.settings import MongoDBSettings
-migration_lock.LEASE_SECONDS = 2
-settings, declared = sys.argv[1:3]
-batches, back = int(sys.argv[3]), sys.argv[4] == "down"
-reports = []
-def report(line):
-    reports.append(line)
-    if len(reports) == batches:
-        os.kill(os.getpid(), signal.SIGKILL)
-arguments = (MongoDBSettings.model_validate_json(settings), Declared.model_validate_json(declared))
-if back:
-    migrations.down(*arguments, allow_destructive=True, report=report, pace=Pace(batch=10))
-else:
-    migrations.up(*arguments, report=report, pace=Pace(batch=10))
-"""
-
-
-def killed(settings: MongoDBSettings, declared: Declared, *, batches: int, word: str) -> None:
-    arguments = [settings.model_dump_json(), declared.model_dump_json(), str(batches), word]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
-    assert done.returncode == -9
-
-
-def test_a_killed_run_goes_on_where_it_was_and_changes_no_document_twice(
-    running: MongoDBSettings, client: Client, declared: Declared
-) -> None:
-    fill(client, 95)
-    mine = with_migrations(declared, migration())
-    things = client["chat"]["things"]
-    killed(running, mine, batches=4, word="up")
-    assert things.count_documents({"n": 1}) == 40
-    assert states(running, mine) == {"0001_count_up": "pending"}
-    said: list[str] = []
-    migrations.up(running, mine, report=said.append, pace=Pace(batch=10))
-    assert said[0].startswith("waits up to 30 s for the lock of process ")
-    assert said[1] == "0001_count_up: things: 50 of 95"
-    assert things.distinct("n") == [1]
-
-    killed(running, mine, batches=3, word="down")
-    assert things.count_documents({"n": 0}) == 30
-    assert states(running, mine) == {"0001_count_up": "applied"}
-    with pytest.raises(ApplyError, match="taking it back was interrupted: run `migrate down` again first"):
-        migrations.up(running, mine)
-    migrations.down(running, mine, allow_destructive=True)
-    assert things.distinct("n") == [0]
-    assert states(running, mine) == {"0001_count_up": "pending"}
-    # A new run is a new run, not what is left of the one before.
-    migrations.up(running, mine)
-    assert things.distinct("n") == [1]
-
-
-def test_two_cannot_migrate_at_once(running: MongoDBSettings, client: Client, declared: Declared) -> None:
-    fill(client, 40)
-    mine, refused = with_migrations(declared, migration()), threading.Event()
-
-    def slowly(_: str) -> None:
-        refused.wait(0.3)
-
-    first = threading.Thread(
-        target=migrations.up, args=(running, mine), kwargs={"report": slowly, "pace": Pace(batch=1)}
-    )
-    first.start()
-    try:
-        while not client["chat"]["things"].count_documents({"n": 1}):
-            assert first.is_alive()
-            time.sleep(0.02)
-        with pytest.raises(UsageError, match=r"^process \d+ on \S+ is migrating this database: wait for it"):
-            migrations.up(running, mine)
-    finally:
-        refused.set()
-        first.join()
-    assert client["chat"]["things"].distinct("n") == [1]
-    assert states(running, mine) == {"0001_count_up": "applied"}
-
-
-def test_one_that_lost_its_lock_writes_nothing_more(
-    running: MongoDBSettings, client: Client, declared: Declared
-) -> None:
-    fill(client, 30)
-
-    def steal(_: str) -> None:
-        client["chat"][RECORDS].update_one({"_id": LOCK}, {"$set": {"owner": "another"}})
-
-    with pytest.raises(ApplyError, match="lost the lock: another migrator took over"):
-        migrations.up(running, with_migrations(declared, migration()), report=steal, pace=Pace(batch=10))
-    assert client["chat"]["things"].count_documents({"n": 1}) == 10
-    assert client["chat"][RECORDS].count_documents({"_id": LOCK}) == 1
 
 
 BAD: dict[str, tuple[str, str]] = {
@@ -305,49 +175,3 @@ def test_the_records_are_no_drift_and_in_the_database_that_is_backed_up(
     engine.apply(running, declared, passwords)
     assert RECORDS in client["chat"].list_collection_names()
     assert list(engine.plan(running, declared, passwords)) == []
-
-
-def hold_back(secondary: Client) -> None:
-    """Let a secondary apply nothing, as soon as it has what it needs for a checkpoint."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            secondary["admin"].command("fsync", lock=True)
-            return
-        except OperationFailure:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-
-def test_it_waits_for_a_secondary_that_is_behind(folder: Path, declared: Declared) -> None:
-    said: list[str] = []
-    mine = with_migrations(declared, migration())
-    with ExitStack() as stack:
-        members = [stack.enter_context(sandbox.start(folder / f"lag-{number}", initiate=False)) for number in range(3)]
-        initiate(members)
-        with connect(members[0]) as connection:
-            fill(connection, 400)
-            (behind,) = [
-                member
-                for member in connection.admin.command("replSetGetStatus")["members"]
-                if member["stateStr"] == "SECONDARY"
-            ][:1]
-        slow = next(member for member in members if behind["name"].endswith(f":{member.port}"))
-        with client_of(slow, direct=True) as secondary:
-            hold_back(secondary)
-            pace = Pace(batch=10, lag_seconds=1)
-            run = threading.Thread(
-                target=migrations.up, args=(members[0], mine), kwargs={"report": said.append, "pace": pace}
-            )
-            run.start()
-            try:
-                deadline = time.monotonic() + 60
-                while not (waiting := [line for line in said if "waits for" in line]):
-                    assert run.is_alive()
-                    assert time.monotonic() < deadline, said
-                    time.sleep(0.1)
-            finally:
-                secondary["admin"].command("fsyncUnlock")
-                run.join()
-        assert waiting[0].startswith(f"0001_count_up: waits for {behind['name']}, which is ")
-        assert said[-1] == "0001_count_up: things: 400 of 400"

