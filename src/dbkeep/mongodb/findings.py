@@ -10,22 +10,20 @@ from dataclasses import dataclass, field
 class Offenders:
     """Documents that stand in the way: how many, and the _id of a few.
 
-    `seconds` is set when the search did not end within that time, so that nothing is known.
+    `unknown` is why nothing is known, when the search did not end in its time or failed on a document.
     """
 
     count: int = 0
     examples: tuple[str, ...] = ()
-    seconds: float | None = None
+    unknown: str | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.count) or self.seconds is not None
+        return bool(self.count) or self.unknown is not None
 
     def describe(self, one: str, many: str) -> str:
         """Return what was found, with `one` or `many` for what it says of them ("breaks it", "break it")."""
-        if self.seconds is not None:
-            return (
-                f"whether documents {many} is not known after {self.seconds:g} s (--search-seconds gives it more time)"
-            )
+        if self.unknown is not None:
+            return f"whether documents {many} is not known: {self.unknown}"
         found = f"1 document {one}" if self.count == 1 else f"{self.count} documents {many}"
         return f"{found}, for example _id {', '.join(self.examples)}"
 

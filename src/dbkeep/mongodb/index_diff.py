@@ -22,6 +22,9 @@ BRIDGE = "_dbkeep_bridge"
 # What listIndexes adds of its own, and what older servers stored without meaning.
 _NO_OPTION = frozenset({"v", "ns", "background", "name"})
 
+# The options that collMod changes and that say nothing of which keys may repeat.
+_IN_PLACE = frozenset({"hidden", "prepareUnique", "expireAfterSeconds"})
+
 
 def comparable(specification: Document) -> Document:
     """Return an index without its name and what does not matter, its keys as ordered pairs."""
@@ -43,6 +46,16 @@ def index_differs(collection: Collection, index: Index, live: LiveCollection) ->
     """Return whether an index is missing or is another one than declared."""
     present = live.indexes.get(index.name)
     return present is None or comparable(present) != comparable(_specification(collection, index))
+
+
+def holds_other_keys(collection: Collection, index: Index, live: LiveCollection) -> bool:
+    """Return whether the declared index is about other fields or documents than the one that is there."""
+    present, wanted = live.indexes.get(index.name), _specification(collection, index)
+    return present is None or _held(present) != _held(wanted)
+
+
+def _held(specification: Document) -> Document:
+    return {name: value for name, value in comparable(specification).items() if name not in _IN_PLACE}
 
 
 def _specification(collection: Collection, index: Index) -> Document:

@@ -5,7 +5,7 @@ Each question is one command that the server answers in bounded memory and time;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,14 +14,17 @@ from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from dbkeep.mongodb.access_diff import role_differs
 from dbkeep.mongodb.collection_diff import validation_differs, view_differs
-from dbkeep.mongodb.connect import Client, Document
+from dbkeep.mongodb.connect import Client, Document, describe
 from dbkeep.mongodb.findings import Findings, Offenders
-from dbkeep.mongodb.index_diff import index_differs
+from dbkeep.mongodb.index_diff import holds_other_keys, index_differs
 from dbkeep.mongodb.inspect import Live, LiveCollection, known_actions
 from dbkeep.mongodb.models import Collection, Declared, Index
 
 EXAMPLES = 3
 NO_COLLECTION = "dbkeep.nothing"
+COUNTED = {"_id": None, "count": {"$sum": 1}, "examples": {"$firstN": {"n": EXAMPLES, "input": "$_id"}}}
+
+Names = Container[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,13 @@ class Search:
 def ask(connection: Client, declared: Declared, live: Live, search: Search) -> Findings:
     """Return what the server knows about the differences between `declared` and `live`."""
     question = _Question(connection, declared.database, search)
+    rejected = dict(question.rejected(declared, live))
     return Findings(
-        violations=dict(question.violations(declared, live)),
+        violations=dict(question.violations(declared, live, rejected)),
         breaking=dict(question.breaking(live)) if search.everywhere else {},
-        duplicates=dict(question.duplicates(declared, live)),
+        duplicates=dict(question.duplicates(declared, live, rejected)),
         expiring=frozenset(question.expiring(declared, live)),
-        rejected=dict(question.rejected(declared, live)),
+        rejected=rejected,
     )
 
 
@@ -50,10 +54,11 @@ class _Question:
     database: str
     search: Search
 
-    def violations(self, declared: Declared, live: Live) -> Iterator[tuple[str, Offenders]]:
+    def violations(self, declared: Declared, live: Live, rejected: Names) -> Iterator[tuple[str, Offenders]]:
         for collection in declared.collections:
             present = _filled(live, collection)
-            if present and collection.validation_action == "error" and validation_differs(collection, present):
+            asked = collection.validation_action == "error" and ("validator", collection.name) not in rejected
+            if present and asked and validation_differs(collection, present):
                 yield collection.name, self._breaking(collection.name, collection.validator)
 
     def breaking(self, live: Live) -> Iterator[tuple[str, Offenders]]:
@@ -61,18 +66,21 @@ class _Question:
             if present.options.get("validator") and not present.empty:
                 yield name, self._breaking(name, present.options["validator"])
 
-    def duplicates(self, declared: Declared, live: Live) -> Iterator[tuple[tuple[str, str], Offenders]]:
+    def duplicates(
+        self, declared: Declared, live: Live, rejected: Names
+    ) -> Iterator[tuple[tuple[str, str], Offenders]]:
         for collection, index, present in _changed_indexes(declared, live):
-            same = present.indexes.get(index.name, {})
-            if index.unique and not (same.get("unique") and _keys(same) == list(index.fields)):
+            asked = index.unique and ("index", f"{collection.name}.{index.name}") not in rejected
+            if asked and holds_other_keys(collection, index, present):
                 yield (collection.name, index.name), self._repeated(collection, index)
 
     def expiring(self, declared: Declared, live: Live) -> Iterator[tuple[str, str]]:
         for collection, index, _ in _changed_indexes(declared, live):
             if index.expire_after_seconds is not None:
                 path, limit = index.fields[0][0], datetime.now(UTC) - timedelta(seconds=index.expire_after_seconds)
-                documents = self.connection[self.database][collection.name]
-                if documents.find_one({path: {"$lt": limit}, **(index.partial_filter or {})}, {"_id": 1}) is not None:
+                past = {"$and": [{path: {"$lt": limit}}, index.partial_filter or {}]}
+                # What is not known in time may remove documents.
+                if self._searched(collection.name, [{"$match": past}, {"$limit": 1}, {"$group": COUNTED}]):
                     yield collection.name, index.name
 
     def rejected(self, declared: Declared, live: Live) -> Iterator[tuple[tuple[str, str], str]]:
@@ -112,8 +120,7 @@ class _Question:
             yield (kind, name), f"the server does not accept it: {reason}"
 
     def _breaking(self, collection: str, validator: Document) -> Offenders:
-        counted = {"_id": None, "count": {"$sum": 1}, "examples": {"$firstN": {"n": EXAMPLES, "input": "$_id"}}}
-        return self._searched(collection, [{"$match": {"$nor": [validator]}}, {"$group": counted}])
+        return self._searched(collection, [{"$match": {"$nor": [validator]}}, {"$group": COUNTED}])
 
     def _repeated(self, collection: Collection, index: Index) -> Offenders:
         """Return the documents whose key another one has; values within arrays are for the server's build to find."""
@@ -135,7 +142,9 @@ class _Question:
             milliseconds = int(1000 * self.search.seconds)
             found = list(documents.aggregate(stages, allowDiskUse=True, maxTimeMS=milliseconds, **options))
         except ExecutionTimeout:
-            return Offenders(seconds=self.search.seconds)
+            return Offenders(unknown=f"{self.search.seconds:g} s were not enough (--search-seconds gives it more time)")
+        except OperationFailure as error:
+            return Offenders(unknown=describe(error))
         if not found:
             return Offenders()
         return Offenders(found[0]["count"], tuple(str(_id) for _id in found[0]["examples"]))
@@ -156,7 +165,3 @@ def _changed_indexes(declared: Declared, live: Live) -> Iterator[tuple[Collectio
 
 def _has_changed_index(collection: Collection, present: LiveCollection) -> bool:
     return any(index_differs(collection, index, present) for index in collection.indexes)
-
-
-def _keys(specification: Document) -> list[tuple[str, Any]]:
-    return list(specification.get("key", {}).items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import time
@@ -23,6 +24,8 @@ from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Change
 from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.settings import MongoDBSettings
+
+from .test_documents import GOOD
 
 Document = dict[str, Any]
 USERS_AND_ROLES = ("system.users", "system.roles")
@@ -110,6 +113,7 @@ def test_what_the_server_would_not_take_is_refused_before_anything_changes(
             empty(client)
             if made_before:
                 engine.apply(plain, declared, passwords)
+                client["chat"]["messages"].insert_one(copy.deepcopy(GOOD["messages"]))
             before = state(client)
             with pytest.raises(ApplyError) as error:
                 engine.apply(plain, bad, passwords)

@@ -11,7 +11,7 @@ from bson import ObjectId
 
 from dbkeep import mongodb as engine
 from dbkeep.mongodb.connect import Client
-from dbkeep.mongodb.models import Declared
+from dbkeep.mongodb.models import Declared, Rule
 from dbkeep.plan import ApplyError, Change, Risk
 from dbkeep.settings import MongoDBSettings
 
@@ -103,10 +103,10 @@ def test_a_search_that_does_not_end_in_its_time_refuses(server: Server) -> None:
     server.chat["messages"].insert_many([{**template, "_id": ObjectId()} for _ in range(20_000)])
     (change,) = server.plan(search_seconds=0.001)
     assert change.refused == (
-        "whether documents break the declared validator is not known after 0.001 s "
+        "whether documents break the declared validator is not known: 0.001 s were not enough "
         "(--search-seconds gives it more time); repair them first, or apply with --warn"
     )
-    with pytest.raises(ApplyError, match="is not known after"):
+    with pytest.raises(ApplyError, match=r"is not known: 0\.001 s"):
         server.apply(search_seconds=0.001)
     assert [change.refused for change in server.plan()] == [None]
 
@@ -121,6 +121,31 @@ def test_a_unique_index_is_refused_while_documents_repeat_a_key_and_then_set_in_
     server.chat["notification_preferences"].delete_one({"_id": ids[0]})
     (change,) = server.apply()
     assert (change.summary, change.risk) == ("set prepareUnique, unique", Risk.SAFE)
+
+
+def test_a_rule_that_fails_on_a_document_is_refused_and_not_the_end_of_the_plan(server: Server) -> None:
+    settings, declared, passwords = server.given
+    rule = Rule(why="it has words", expr={"$gt": [{"$size": {"$split": ["$content", " "]}}, 0]})
+    collections = [
+        collection.model_copy(update={"rules": (rule,)}) if collection.name == "messages" else collection
+        for collection in declared.collections
+    ]
+    server.put("messages", content=7)
+    (change,) = engine.plan(settings, declared.model_copy(update={"collections": tuple(collections)}), passwords)
+    assert "is not known: PlanExecutor error" in str(change.refused)
+    assert "$split requires an expression that evaluates to a string" in str(change.refused)
+    assert "\n" not in str(change.refused)
+
+
+def test_a_unique_index_that_left_documents_out_is_refused_while_they_repeat_a_key(server: Server) -> None:
+    preferences = server.chat["notification_preferences"]
+    preferences.drop_index("user_id")
+    only = {"channels.email": True}
+    preferences.create_index([("user_id", 1)], name="user_id", unique=True, partialFilterExpression=only)
+    for _ in range(2):
+        server.put("notification_preferences")
+    (change,) = server.plan()
+    assert str(change.refused).startswith("it is unique and 2 documents repeat the key of another")
 
 
 CHANGED: dict[str, list[Document]] = {
