@@ -26,10 +26,13 @@ SERVED = {"created_at", "updated_at", "expires_at"}  # by chat_retention and the
 
 
 @pytest.fixture
-def filled(administrator: Client, declared: Declared) -> Iterator[Client]:
+def filled(
+    administrator: Client, settings: MongoDBSettings, declared: Declared, passwords: dict[str, str]
+) -> Iterator[Client]:
     yield administrator
     for collection in declared.collections:
-        administrator["chat"][collection.name].delete_many({})
+        administrator["chat"].drop_collection(collection.name)
+    engine.apply(settings, declared, passwords)
 
 
 def queries(client: Client, settings: MongoDBSettings, password: str, messages: int) -> list[Any]:
