@@ -20,7 +20,7 @@ from dbkeep.settings import MongoDBSettings
 # The server's own collections, which it makes and needs; every other system.* is somebody's doing.
 SERVERS_OWN = ("system.views", "system.buckets.")
 
-LOGONS_AT_ONCE = 4
+QUESTIONS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,16 @@ def inspect(
             return is_stored(connection, user, secrets[user])
         return accepts(settings, user, secrets[user])
 
-    with ThreadPoolExecutor(LOGONS_AT_ONCE) as threads:
+    # A plan mostly waits for answers.
+    with ThreadPoolExecutor(QUESTIONS_AT_ONCE) as threads:
         answers = threads.map(has_its_password, known)
-        collections = _collections(connection, settings.database)
+        entries = [
+            entry
+            for entry in connection[settings.database].list_collections()
+            if not entry["name"].startswith(SERVERS_OWN)
+        ]
+        looked_at = threads.map(lambda entry: _collection(connection, settings.database, entry), entries)
+        collections = {collection.name: collection for collection in looked_at}
         passwords = frozenset(user for user, answer in zip(known, answers, strict=True) if answer)
     return Live(
         collections=collections,
@@ -152,15 +159,6 @@ def known_actions(connection: Client) -> frozenset[str]:
     """Return every action that this version of the server knows: those that its built-in roles have."""
     roles = connection.admin.command("rolesInfo", 1, showBuiltinRoles=True, showPrivileges=True)["roles"]
     return frozenset(action for role in roles for held in role["inheritedPrivileges"] for action in held["actions"])
-
-
-def _collections(connection: Client, database: str) -> dict[str, LiveCollection]:
-    entries = connection[database].list_collections()
-    return {
-        entry["name"]: _collection(connection, database, entry)
-        for entry in entries
-        if not entry["name"].startswith(SERVERS_OWN)
-    }
 
 
 def _collection(connection: Client, database: str, entry: Mapping[str, Any]) -> LiveCollection:
