@@ -183,7 +183,9 @@ def test_a_certificate_that_is_no_administrators_is_one_line(
 def initiate(members: list[MongoDBSettings], *, miss_primary_ms: int) -> None:
     """Make the servers one replica set with the first as its primary, which the others miss after a while."""
     hosts = [{"_id": number, "host": address(member)} for number, member in enumerate(members)]
-    config = {"_id": members[0].replica_set, "members": hosts, "settings": {"electionTimeoutMillis": miss_primary_ms}}
+    # Without chaining a secondary that is held back holds no other one back.
+    options = {"electionTimeoutMillis": miss_primary_ms, "chainingAllowed": False}
+    config = {"_id": members[0].replica_set, "members": hosts, "settings": options}
     with client_of(members[0], direct=True) as client:
         client["admin"].command("replSetInitiate", config)
         deadline = time.monotonic() + 30

@@ -135,6 +135,18 @@ def test_one_that_lost_its_lock_writes_nothing_more(
     assert client["chat"][RECORDS].count_documents({"_id": LOCK}) == 1
 
 
+def secondaries(connection: Client) -> list[str]:
+    """Return the two secondaries once both follow the primary."""
+    deadline = time.monotonic() + 60
+    while True:
+        members = connection.admin.command("replSetGetStatus")["members"]
+        found = [str(member["name"]) for member in members if member["stateStr"] == "SECONDARY"]
+        if len(found) == 2:
+            return found
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def hold_back(secondary: Client) -> None:
     """Let a secondary apply nothing, as soon as it has what it needs for a checkpoint."""
     deadline = time.monotonic() + 30
@@ -154,28 +166,23 @@ def test_it_waits_for_a_secondary_that_is_behind(folder: Path, declared: Declare
         members = [stack.enter_context(sandbox.start(folder / f"lag-{number}", initiate=False)) for number in range(3)]
         initiate(members, miss_primary_ms=60_000)
         with connect(members[0]) as connection:
-            fill(connection, 400)
-            (behind,) = [
-                member
-                for member in connection.admin.command("replSetGetStatus")["members"]
-                if member["stateStr"] == "SECONDARY"
-            ][:1]
-        slow = next(member for member in members if behind["name"].endswith(f":{member.port}"))
+            fill(connection, 1000)
+            behind = secondaries(connection)[0]
+        slow = next(member for member in members if behind.endswith(f":{member.port}"))
         with client_of(slow, direct=True) as secondary:
             hold_back(secondary)
-            pace = Pace(batch=10, lag_seconds=1)
+            pace = Pace(batch=1, lag_seconds=1)
             run = threading.Thread(
                 target=migrations.up, args=(members[0], mine), kwargs={"report": said.append, "pace": pace}
             )
             run.start()
             try:
                 deadline = time.monotonic() + 60
-                while not (waiting := [line for line in said if "waits for" in line]):
+                while not any(line.startswith(f"0001_count_up: waits for {behind}, which is ") for line in said):
                     assert run.is_alive()
                     assert time.monotonic() < deadline, said
                     time.sleep(0.1)
             finally:
                 secondary["admin"].command("fsyncUnlock")
                 run.join()
-        assert waiting[0].startswith(f"0001_count_up: waits for {behind['name']}, which is ")
-        assert said[-1] == "0001_count_up: things: 400 of 400"
+        assert said[-1] == "0001_count_up: things: 1000 of 1000"
