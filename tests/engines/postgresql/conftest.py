@@ -6,6 +6,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -59,6 +60,24 @@ def server(servers: Path, declared: Declared, secrets: dict[str, str]) -> Iterat
     ) as settings:
         postgresql.apply(settings, declared, secrets)
         yield settings
+
+
+@pytest.fixture(scope="session")
+def of_version(
+    servers: Path, declared: Declared, secrets: dict[str, str], server: PostgreSQLSettings
+) -> Iterator[Callable[[int], PostgreSQLSettings]]:
+    """Returns a server of that major version that is as declared; a test that breaks it mends it."""
+    with ExitStack() as running:
+        known = {int(postgresql.version(server).split(".")[0]): server}
+
+        def start(version: int) -> PostgreSQLSettings:
+            if version not in known:
+                settings = running.enter_context(sandbox.start(servers / f"v{version}", version=version))
+                postgresql.apply(settings, declared, secrets)
+                known[version] = settings
+            return known[version]
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import yaml
 from dbkeep import postgresql
 from dbkeep.plan import Risk
 from dbkeep.postgresql import Declared
+from dbkeep.postgresql.connect import NEWEST, OLDEST
 from dbkeep.settings import PostgreSQLSettings
 
 Connect = Callable[..., psycopg.Connection[tuple[Any, ...]]]
@@ -24,17 +25,30 @@ class Break(NamedTuple):
     kind: str
     target: str
     destructive: bool = False
+    since: int = OLDEST
 
 
 BREAKS = [Break(**case) for case in yaml.safe_load(Path(__file__).with_name("breaks.yml").read_text(encoding="utf-8"))]
+VERSIONS = range(OLDEST, NEWEST + 1)
+CASES = [
+    pytest.param(version, case, id=f"{version}: {case.name}")
+    for version in VERSIONS
+    for case in BREAKS
+    if version >= case.since
+]
 
 
-@pytest.mark.parametrize("case", BREAKS, ids=[case.name for case in BREAKS])
+@pytest.mark.parametrize(("version", "case"), CASES)
 def test_break_is_named_and_mended(
-    case: Break, server: PostgreSQLSettings, declared: Declared, secrets: dict[str, str], connect: Connect
+    version: int,
+    case: Break,
+    of_version: Callable[[int], PostgreSQLSettings],
+    declared: Declared,
+    secrets: dict[str, str],
 ) -> None:
-    with connect() as session:
-        session.execute(case.sql)
+    server = of_version(version)
+    with postgresql.connect(server) as session:
+        session.execute(case.sql.encode())
     plan = postgresql.plan(server, declared, secrets)
     try:
         assert (case.kind, case.target) in {(change.kind, change.target) for change in plan}
