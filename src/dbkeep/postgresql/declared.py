@@ -38,14 +38,14 @@ def _grant_lines(path: Path, roles: Roles) -> dict[str, int]:
     _, lines = read_yaml(path)
     found: dict[str, int] = {}
     for name, role in roles.roles.items():
-        for kind, targets in (
-            ("schemas", dict.fromkeys(role.grants.schemas)),
-            ("relations", dict.fromkeys(role.grants.relations)),
-            ("functions", {target: index for index, target in enumerate(role.grants.functions)}),
-        ):
-            for target, index in targets.items():
-                key = target if index is None else index
-                found[f"{name} {target}"] = line_of(lines, ("roles", name, "grants", kind, key)) or 1
+        at = ("roles", name)
+        for kind, targets in role.grants:
+            for index, target in enumerate(targets):
+                key = target if isinstance(targets, dict) else index
+                found[f"{name} {target}"] = line_of(lines, (*at, "grants", kind, key)) or 1
+        for index, group in enumerate(role.member_of):
+            by_name, by_index = ((*at, "member_of", key) for key in (group, index))
+            found[f"{name} {group}"] = max(line_of(lines, by_name) or 1, line_of(lines, by_index) or 1)
     return found
 
 
@@ -54,8 +54,8 @@ def _check_roles(declared: Declared, path: Path) -> None:
     _, lines = read_yaml(path)
     scope, roles = declared.scope, declared.roles
 
-    def fail(message: str, *at: str) -> None:
-        raise DeclaredError(message, path=path, line=line_of(lines, at), key=".".join(at))
+    def fail(message: str, *at: str | int) -> None:
+        raise DeclaredError(message, path=path, line=line_of(lines, at), key=".".join(map(str, at)))
 
     for key, name in (("owner", scope.owner), ("definer", scope.definer)):
         if name not in roles:
@@ -63,6 +63,7 @@ def _check_roles(declared: Declared, path: Path) -> None:
         if roles[name].login:
             fail("owns objects, so it must not log on", "roles", name, "login")
     functions = {function.name for function in declared.functions}
+    others = {name.split(" ", 1)[1] for name in scope.other_objects}
     relations = {*declared.tables, *(view.name for view in declared.views)}
     for name, role in roles.items():
         at = ("roles", name)
@@ -75,10 +76,12 @@ def _check_roles(declared: Declared, path: Path) -> None:
             ("schemas", role.grants.schemas, set(scope.schemas)),
             ("relations", role.grants.relations, relations),
             ("functions", role.grants.functions, functions),
+            ("sequences", role.grants.sequences, others),
+            ("types", role.grants.types, others),
         ):
-            for target in used:
+            for index, target in enumerate(used):
                 if target.split(".")[0] in scope.schemas and target not in known:
-                    fail(f"{target} is not declared", *at, "grants", kind, *([] if kind == "functions" else [target]))
+                    fail(f"{target} is not declared", *at, "grants", kind, target if isinstance(used, dict) else index)
 
 
 def _check_membership(name: str, roles: dict[str, Role], seen: tuple[str, ...], fail: Callable[[str], None]) -> None:

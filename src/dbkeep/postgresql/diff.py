@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dbkeep.plan import Change
-from dbkeep.postgresql import diff_grants, diff_objects, diff_roles
+from dbkeep.postgresql import diff_functions, diff_grants, diff_objects, diff_others, diff_roles
 from dbkeep.postgresql.inspect import Live, LivePolicy
 from dbkeep.postgresql.models import Declared
 
@@ -33,25 +33,32 @@ def diff(declared: Declared, live: Live, normal: Normal, secrets: Mapping[str, s
 
     `secrets` maps a role that logs on to its password. A role without an entry keeps the password it has.
     """
-    objects = diff_objects.Objects(declared, live, normal.functions, normal.views)
-    revokes, grants = diff_grants.grants(declared, live, objects.recreated())
+    functions = diff_functions.Functions(declared, live, normal.functions)
+    objects = diff_objects.Objects(declared, live, normal.views)
+    revokes, grants = diff_grants.grants(declared, live, functions.recreated() | objects.recreated())
     return [
         *diff_roles.roles(declared, live),
         *diff_roles.passwords(declared, live, secrets),
-        *diff_roles.settings(declared, live),
         *diff_roles.memberships(declared, live),
         *diff_objects.database(declared, live),
+        *diff_roles.settings(declared, live),
         *diff_objects.schemas(declared, live),
+        *diff_others.extensions(declared, live),
         *diff_grants.default_privileges(declared, live),
         *revokes,
-        *objects.functions(trigger=True),
+        *functions.changes(trigger=True),
         *objects.migrations(),
         *objects.tables(),
-        *objects.functions(trigger=False),
+        *diff_others.missing(declared, live),
+        *diff_others.owners(declared, live),
+        *functions.changes(trigger=False),
         *objects.row_security(),
         *objects.policies(normal.policies),
         *objects.views(),
         *grants,
+        *diff_others.undeclared(declared, live, first=True),
         *objects.undeclared(),
+        *functions.undeclared(),
+        *diff_others.undeclared(declared, live, first=False),
         *diff_roles.undeclared(declared, live),
     ]

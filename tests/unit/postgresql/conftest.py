@@ -10,6 +10,7 @@ import pytest
 from dbkeep.postgresql import read_declared, scram
 from dbkeep.postgresql.diff import Normal
 from dbkeep.postgresql.inspect import Grant, Live, LiveFunction, LivePolicy, LiveRelation, LiveRole, Membership
+from dbkeep.postgresql.inspect_others import LiveExtension, Others
 from dbkeep.postgresql.models import Declared, Grants
 
 DECLARED = read_declared(Path(__file__).parents[3])
@@ -34,7 +35,18 @@ def _grants(role: str, grants: Grants) -> set[Grant]:
                 found.add(Grant("TABLE", schema, name, "", privilege, role))
             else:
                 found |= {Grant("COLUMN", schema, name, column, privilege, role) for column in columns}
+    found |= {Grant("LANGUAGE", "", language, "", "USAGE", role) for language in grants.languages}
     return found | {Grant("FUNCTION", *name.split("."), "", "EXECUTE", role) for name in grants.functions}
+
+
+def _columns(declared: Declared) -> dict[str, frozenset[str]]:
+    """The columns that grants name."""
+    found: dict[str, frozenset[str]] = {}
+    for role in declared.roles.values():
+        for relation, allowed in role.grants.relations.items():
+            named = {column for columns in allowed.values() if columns != "all" for column in columns}
+            found[relation] = found.get(relation, frozenset()) | named
+    return found
 
 
 def _as_declared(declared: Declared) -> Live:
@@ -70,13 +82,17 @@ def _as_declared(declared: Declared) -> Live:
             *(LiveFunction(name, "", "postgres", managed=False) for name in system),
         ),
         grants=frozenset[Grant]().union(*(_grants(name, role.grants) for name, role in declared.roles.items())),
+        columns=_columns(declared),
+        others=Others(extensions={"plpgsql": LiveExtension("1.0", "pg_catalog", "1.0")}),
         migrations={migration.id: migration.digest for migration in declared.migrations},
     )  # fmt: skip
 
 
 LIVE = _as_declared(DECLARED)
 # No database, and of a server's own functions those that roles are granted.
-EMPTY = Live(170000, None, functions=tuple(function for function in LIVE.functions if not function.managed))
+EMPTY = Live(
+    170000, None, functions=tuple(function for function in LIVE.functions if not function.managed), others=LIVE.others
+)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ CASES: list[tuple[str, Callable[[Live], dict[str, Any]], list[tuple[str, str, st
         "membership",
         lambda live: {"memberships": live.memberships | {Membership("chat_owner", "app_api")}},
         [
-            ("membership", "app_api in chat_owner", 'REVOKE "chat_owner" FROM "app_api"'),
+            ("membership", "app_api in chat_owner", 'REVOKE "chat_owner" FROM "app_api" CASCADE'),
         ],
     ),
     (
@@ -96,7 +96,7 @@ CASES: list[tuple[str, Callable[[Live], dict[str, Any]], list[tuple[str, str, st
                 "membership",
                 "chat_monitor in pg_monitor",
                 (
-                    'REVOKE ADMIN OPTION FOR "pg_monitor" FROM "chat_monitor";\n'
+                    'REVOKE ADMIN OPTION FOR "pg_monitor" FROM "chat_monitor" CASCADE;\n'
                     'GRANT "pg_monitor" TO "chat_monitor" WITH ADMIN FALSE, SET TRUE, INHERIT TRUE'
                 ),
             ),
