@@ -86,9 +86,8 @@ class ApplyError(DbkeepError):
 
 def hold_back(plan: Plan, *, allow_destructive: bool) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
     """Split a plan into the changes that may run and those that must wait for `--allow-destructive`."""
-    runnable = tuple(c for c in plan if allow_destructive or c.risk is not Risk.DESTRUCTIVE)
-    held = tuple(c for c in plan if c not in runnable)
-    return runnable, held
+    held = tuple(c for c in plan if c.risk is Risk.DESTRUCTIVE and not allow_destructive)
+    return tuple(c for c in plan if c.risk is not Risk.DESTRUCTIVE or allow_destructive), held
 
 
 def apply(

@@ -124,6 +124,7 @@ def _executor(settings: PostgreSQLSettings, managed: str) -> Iterator[Callable[[
 
 
 def _run(connection: Connection, operation: Operation) -> None:
-    with connection.transaction() if operation.transaction else nullcontext():
+    # One statement is a transaction by itself.
+    with connection.transaction() if operation.transaction and len(operation.statements) > 1 else nullcontext():
         for statement in operation.statements:
             connection.execute(statement)

@@ -56,10 +56,10 @@ def normalise(connection: Connection, declared: Declared, live: Live) -> Normal:
         *(_Trial(view, _view(view)) for view in declared.views),
     ]
     with connection.transaction(force_rollback=True):
-        for table in tables:
-            connection.execute(
-                sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})").format(_temporary(table), statements.qualified(table))
-            )
+        # A partitioned table has no file, which makes it many times faster to come and go than one that could hold rows.
+        copy = sql.SQL('CREATE TEMPORARY TABLE {} (LIKE {}, "partition key" int) PARTITION BY LIST ("partition key")')
+        copies = [copy.format(_temporary(table), statements.qualified(table)) for table in tables]
+        connection.execute(sql.SQL(";\n").join(copies))
         _make(connection, trials, tolerant=incomplete)
         return _printed(connection, declared)
 
