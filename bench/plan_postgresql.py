@@ -18,6 +18,7 @@ import click
 import psycopg
 
 from dbkeep import postgresql
+from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import Declared
 from dbkeep.postgresql.models import Grants, Migration, Policy, Role, Scope
 from dbkeep.sandbox import postgresql as sandbox
@@ -76,7 +77,8 @@ def queries_of_a_plan(folder: Path, tables: int) -> int:
         postgresql.apply(settings, declared, {})
         log = folder / "postgresql.log"
         before = len(log.read_bytes())
-        assert not postgresql.plan(settings, declared, {})
+        if postgresql.plan(settings, declared, {}):
+            raise DbkeepError("the plan is not empty after apply")
         return len(re.findall(rb"LOG:  (?:statement|execute)", log.read_bytes()[before:]))
 
 
@@ -115,17 +117,17 @@ def measure(folder: Path, tables: int, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each round of each side."""
     declared = declared_with(tables)
     found: dict[str, list[float]] = {name: [] for name in ("plan", "pg_dump", "connection", "apply", "psql")}
+    dump = folder / "dump.sql"
     for number in range(rounds):
         with sandbox.start(folder / f"apply-{number}") as settings:
-            found["apply"].append(_seconds(lambda: postgresql.apply(settings, declared, {})))  # noqa: B023
-            dump = folder / "dump.sql"
+            found["apply"].append(_seconds(lambda: postgresql.apply(settings, declared, {})))
             dump.write_text(_client(settings, "pg_dumpall", "--schema-only"), encoding="utf-8")
             for _ in range(rounds):
-                found["plan"].append(_seconds(lambda: postgresql.plan(settings, declared, {})))  # noqa: B023
-                found["pg_dump"].append(_seconds(lambda: _client(settings, "pg_dump", "--schema-only", "chat")))  # noqa: B023
-                found["connection"].append(_seconds(lambda: _connection(settings)))  # noqa: B023
+                found["plan"].append(_seconds(lambda: postgresql.plan(settings, declared, {})))
+                found["pg_dump"].append(_seconds(lambda: _client(settings, "pg_dump", "--schema-only", "chat")))
+                found["connection"].append(_seconds(lambda: _connection(settings)))
         with sandbox.start(folder / f"psql-{number}") as settings:
-            found["psql"].append(_seconds(lambda: _client(settings, "psql", "-qXf", str(dump), "postgres")))  # noqa: B023
+            found["psql"].append(_seconds(lambda: _client(settings, "psql", "-qXf", str(dump), "postgres")))
     return found
 
 

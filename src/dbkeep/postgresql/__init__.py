@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import psycopg
 
 from dbkeep import plan as plans
-from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.errors import DbkeepError
 from dbkeep.plan import Change, Plan
-from dbkeep.postgresql import inspect, migrations
-from dbkeep.postgresql.connect import MAINTENANCE, Connection, DatabaseMissingError, connect, one_line
+from dbkeep.postgresql import apply_lock, inspect, migrations
+from dbkeep.postgresql.connect import MAINTENANCE, Connection, DatabaseMissingError, advice, connect
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.models import Declared
@@ -22,9 +22,6 @@ from dbkeep.settings import PostgreSQLSettings
 __all__ = ["Declared", "apply", "connect", "counts", "plan", "read_declared", "users", "version"]
 
 ENGINE = "postgresql"
-# Any number will do as long as it is always the same: the key of the advisory lock that one apply at a time holds.
-APPLY_LOCK = 0x64626B656570
-APPLY_LOCK_SECONDS = 2
 
 
 def users(declared: Declared) -> list[str]:
@@ -46,7 +43,9 @@ def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str,
     except DatabaseMissingError:
         # A new database is a copy of template1, so that is what it starts with.
         with connect(settings, "template1") as connection:
-            live, normal = inspect.inspect(connection, declared), Normal()
+            live = inspect.inspect(connection, declared)
+            normalise(connection, declared, live)
+        normal = Normal()
     return Plan(ENGINE, tuple(diff(declared, live, normal, secrets)))
 
 
@@ -62,7 +61,7 @@ def apply(
 
     Raises ApplyError when a change is refused or fails, UsageError when another apply is running on the server.
     """
-    with _only_one(settings), _executor(settings, declared.scope.database) as execute:
+    with apply_lock.held(settings) as still_held, _executor(settings, declared.scope.database, still_held) as execute:
         return plans.apply(
             plan(settings, declared, secrets), execute, allow_destructive=allow_destructive, on_change=on_change
         )
@@ -81,44 +80,27 @@ def counts(settings: PostgreSQLSettings, schema: str = "chat") -> dict[str, int]
 
 
 @contextmanager
-def _only_one(settings: PostgreSQLSettings) -> Iterator[None]:
-    """Hold the apply lock. The server process of a killed apply needs a moment to notice, so the lock is waited for."""
-    with connect(settings, MAINTENANCE) as connection:
-        connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{APPLY_LOCK_SECONDS}s"])
-        try:
-            connection.execute("SELECT pg_advisory_lock(%s)", [APPLY_LOCK])
-        except psycopg.errors.LockNotAvailable:
-            raise UsageError(
-                "another apply is running on this server: wait for it and run the same command again"
-            ) from None
-        try:
-            yield
-        finally:
-            # Closing the connection would free the lock only when the server gets to it. A lost one has lost its lock.
-            with suppress(psycopg.OperationalError):
-                connection.execute("SELECT pg_advisory_unlock(%s)", [APPLY_LOCK])
-
-
-@contextmanager
-def _executor(settings: PostgreSQLSettings, managed: str) -> Iterator[Callable[[Change], None]]:
+def _executor(
+    settings: PostgreSQLSettings, managed: str, still_held: Callable[[], None]
+) -> Iterator[Callable[[Change], None]]:
     """Yield what executes a change, on connections that are opened when first needed."""
     with ExitStack() as stack:
         connections: dict[str, Connection] = {}
 
         def execute(change: Change) -> None:
+            still_held()
             operation = change.operation
-            if isinstance(operation, RunMigration):
-                migrations.run(settings, managed, operation)
-                return
-            name = operation.database or managed
-            if name not in connections:
-                connections[name] = stack.enter_context(connect(settings, name))
             try:
+                if isinstance(operation, RunMigration):
+                    migrations.run(settings, managed, operation)
+                    return
+                name = operation.database or managed
+                if name not in connections:
+                    connections[name] = stack.enter_context(connect(settings, name))
                 _run(connections[name], operation)
             except psycopg.Error as error:
-                raise DbkeepError(
-                    f"{operation.where}: {one_line(error)}" if operation.where else one_line(error)
-                ) from None
+                where = getattr(operation, "where", "")
+                raise DbkeepError(f"{where}: {advice(error)}" if where else advice(error)) from None
 
         yield execute
 

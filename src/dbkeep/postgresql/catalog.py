@@ -13,6 +13,8 @@ SELECT rolname, rolcanlogin, rolinherit, rolbypassrls, rolsuper, rolcreaterole, 
 FROM pg_authid WHERE rolname ~ %(managed_roles)s OR rolname = ANY(%(roles)s)
 """
 
+PREDEFINED_ROLES = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'pg\\_%'"
+
 # Before 16 a membership is inherited as the member's own INHERIT says, SET is always possible, and several grantors
 # make one membership. The grantor of what nobody else granted is the bootstrap superuser, role 10, here ''.
 MEMBERSHIPS_15 = """

@@ -47,10 +47,8 @@ def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterat
             if not OLDEST <= major <= NEWEST:
                 raise UsageError(f"{where} is version {major}: dbkeep manages {OLDEST} to {NEWEST}")
             yield connection
-    except psycopg.OperationalError as error:
-        raise DbkeepError(f"{where}, database {name}: {one_line(error)}: run the same command again") from None
     except psycopg.Error as error:
-        raise DbkeepError(f"{where}, database {name}: {one_line(error)}") from None
+        raise DbkeepError(f"{where}, database {name}: {advice(error)}") from None
 
 
 def _exists(settings: PostgreSQLSettings, database: str) -> bool:
@@ -58,6 +56,12 @@ def _exists(settings: PostgreSQLSettings, database: str) -> bool:
     with connect(settings, MAINTENANCE) as connection:
         found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [database])
         return found.fetchone() is not None
+
+
+def advice(error: psycopg.Error) -> str:
+    """Return `one_line`, and what to do when not the statement but the moment was wrong: a lost connection, a lock."""
+    again = ": run the same command again" if isinstance(error, psycopg.OperationalError) else ""
+    return f"{one_line(error)}{again}"
 
 
 def one_line(error: psycopg.Error) -> str:

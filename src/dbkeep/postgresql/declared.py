@@ -43,6 +43,8 @@ def _grant_lines(path: Path, roles: Roles) -> dict[str, int]:
             for index, target in enumerate(targets):
                 key = target if isinstance(targets, dict) else index
                 found[f"{name} {target}"] = line_of(lines, (*at, "grants", kind, key)) or 1
+        for setting in role.settings:
+            found[f"{name} {setting}"] = line_of(lines, (*at, "settings", setting)) or 1
         for index, group in enumerate(role.member_of):
             by_name, by_index = ((*at, "member_of", key) for key in (group, index))
             found[f"{name} {group}"] = max(line_of(lines, by_name) or 1, line_of(lines, by_index) or 1)

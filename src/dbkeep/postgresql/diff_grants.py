@@ -140,7 +140,8 @@ def _changes(differing: Collection[Grant], verb: str, declared: Declared, live: 
 
 def _impossible(kind: str, relation: str, members: Collection[Grant], declared: Declared, live: Live) -> str | None:
     """Say why a grant on a relation cannot work, where that is known before any change runs."""
-    if kind != "TABLE" or any(migration.id not in live.migrations for migration in declared.migrations):
+    pending = any(migration.id not in live.migrations for migration in declared.migrations)
+    if kind != "TABLE" or (pending and not relation.startswith("pg_catalog.")):
         return None
     there = live.columns.get(relation)
     absent = sorted(member.part for member in members if member.part and member.part not in (there or ()))

@@ -62,7 +62,7 @@ def settings(declared: Declared, live: Live) -> Iterator[Change]:
         yield change(
             "setting", f"{role or 'every role'}: {name}" + (f" in {database}" if database else ""),
             "set" if key in wanted else "reset", statements.setting(role, database, name, wanted.get(key)),
-            before=have.get(key), after=wanted.get(key),
+            before=have.get(key), after=wanted.get(key), where=declared.where_granted(role, name),
         )  # fmt: skip
 
 
@@ -84,9 +84,11 @@ def memberships(declared: Declared, live: Live) -> Iterator[Change]:
         (m.group, m.member, m.grantor): _comparable(m, wanted.get((m.group, m.member, m.grantor)), live.version)
         for m in live.memberships
     }
+    known = declared.roles.keys() | live.roles.keys() | live.predefined_roles
     differing = [key for key in wanted.keys() | have.keys() if wanted.get(key) != have.get(key)]
     for key in sorted(differing, key=lambda key: (key in wanted, key)):
         group, member, grantor = key
+        where = declared.where_granted(member, group)
         before, after = have.get(key), wanted.get(key)
         operation: list[Statement] = []
         if before and (after is None or before.admin):
@@ -96,7 +98,8 @@ def memberships(declared: Declared, live: Live) -> Iterator[Change]:
         yield change(
             "membership", f"{member} in {group}" + (f" by {grantor}" if grantor else ""),
             "grant" if after else "revoke", *operation, before=_options(before), after=_options(after),
-            where=declared.where_granted(member, group) if after else "",
+            where=where if after else "",
+            refused=f"{where}: this server has no role {group}" if after and group not in known else None,
         )  # fmt: skip
 
 

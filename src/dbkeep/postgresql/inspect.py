@@ -121,6 +121,7 @@ class Live:
     version: int
     database_owner: str | None
     roles: dict[str, LiveRole] = field(default_factory=dict)
+    predefined_roles: frozenset[str] = frozenset()
     memberships: frozenset[Membership] = frozenset()
     settings: dict[tuple[str, str, str], str] = field(default_factory=dict)
     schemas: dict[str, str] = field(default_factory=dict)
@@ -187,6 +188,7 @@ def _read(connection: Connection, which: dict[str, Any]) -> Live:
         database_owner=owner,
         database_attributes=attributes if owner else {},
         roles=roles,
+        predefined_roles=frozenset(name for (name,) in connection.execute(catalog.PREDEFINED_ROLES)),
         memberships=frozenset(Membership(*row) for row in connection.execute(membership_query, which)),
         settings={(role, db, key): value for role, db, key, value in connection.execute(catalog.SETTINGS, which)},
         schemas=dict(connection.execute(catalog.SCHEMAS, which).fetchall()),

@@ -153,7 +153,10 @@ class View(Model):
 
 
 class Declared(Model):
-    """`grant_lines` maps a role and what it is granted a privilege on ("app_api chat.users") to a line of roles.yml."""
+    """`grant_lines` maps a role and what it is given to a line of roles.yml.
+
+    What it is given is a setting, a membership, or a privilege on something: "app_api chat.users".
+    """
 
     scope: Scope
     roles: dict[str, Role]
@@ -165,6 +168,6 @@ class Declared(Model):
     grant_lines: dict[str, int]
 
     def where_granted(self, role: str, target: str) -> str:
-        """Return the file and line that grant `role` something on `target`, or '' when none does."""
+        """Return the file and line that give `role` the `target`, or something on it; '' when none does."""
         line = self.grant_lines.get(f"{role} {target}")
         return f"sql/roles.yml:{line}" if line else ""

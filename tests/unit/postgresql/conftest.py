@@ -25,6 +25,9 @@ NORMAL = Normal(
 )
 
 
+PREDEFINED = frozenset({"pg_monitor", "pg_read_all_data"})
+
+
 def _grants(role: str, grants: Grants) -> set[Grant]:
     found = {Grant("DATABASE", "", "chat", "", privilege, role) for privilege in grants.database}
     found |= {Grant("SCHEMA", "", schema, "", usage, role) for schema, all_ in grants.schemas.items() for usage in all_}
@@ -63,6 +66,7 @@ def _as_declared(declared: Declared) -> Live:
             )
             for name, role in declared.roles.items()
         },
+        predefined_roles=PREDEFINED,
         memberships=frozenset(
             Membership(group, name, inherit=role.inherit)
             for name, role in declared.roles.items() for group in role.member_of
@@ -91,7 +95,11 @@ def _as_declared(declared: Declared) -> Live:
 LIVE = _as_declared(DECLARED)
 # No database, and of a server's own functions those that roles are granted.
 EMPTY = Live(
-    170000, None, functions=tuple(function for function in LIVE.functions if not function.managed), others=LIVE.others
+    170000,
+    None,
+    predefined_roles=PREDEFINED,
+    functions=tuple(function for function in LIVE.functions if not function.managed),
+    others=LIVE.others,
 )
 
 
