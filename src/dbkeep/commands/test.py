@@ -20,7 +20,7 @@ LINT = (
     ("ruff", "check"),
     ("ruff", "format", "--check", "--quiet"),
     ("mypy",),
-    ("mypy", "checks", "scripts"),
+    ("mypy", "checks", "scripts", "bench"),
     ("yamllint", "--strict", "."),
     ("ansible-lint", "--offline", "-q"),
 )

@@ -1,7 +1,7 @@
 """The catalog queries about privileges. Parameters are those of `inspect.parameters`."""
 
 # Everything that can carry a privilege. A NULL acl stands for acldefault(). `closed` is where PUBLIC must hold nothing.
-# The row type of a table has an acl of its own only where somebody gave it one.
+# The row type of a table and the constructors of a range have an acl of their own only where somebody gave them one.
 _OBJECTS = """
 WITH objects (kind, schema, name, signature, owner, default_acl, acl, closed) AS (
     SELECT 'DATABASE', '', datname::text, '', datdba, acldefault('d', datdba), datacl,
@@ -23,7 +23,10 @@ WITH objects (kind, schema, name, signature, owner, default_acl, acl, closed) AS
     SELECT CASE prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, nspname::text, proname::text,
            oidvectortypes(proargtypes), proowner, acldefault('f', proowner), proacl,
            nspname || '.' || proname LIKE ANY(%(closed_functions)s)
-    FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+    WHERE proacl IS NOT NULL OR p.oid NOT IN (
+        SELECT objid FROM pg_depend WHERE classid = 'pg_proc'::regclass AND deptype = 'i'
+    )
   UNION ALL
     SELECT 'TYPE', nspname::text, typname::text, '', typowner, acldefault('T', typowner), typacl, false
     FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace LEFT JOIN pg_class c ON c.oid = typrelid
