@@ -17,10 +17,19 @@ PREDEFINED_ROLES = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'pg\\_%'"
 
 # Before 16 a membership is inherited as the member's own INHERIT says, SET is always possible, and several grantors
 # make one membership. The grantor of what nobody else granted is the bootstrap superuser, role 10, here ''.
+# Predefined roles that a managed one is a member of count as far as they lead, except where initdb made it so.
 MEMBERSHIPS_15 = """
+WITH RECURSIVE reached (role) AS (
+    SELECT oid FROM pg_roles WHERE rolname = ANY(%(held)s)
+  UNION
+    SELECT roleid FROM pg_auth_members JOIN reached ON member = role JOIN pg_roles r ON r.oid = roleid
+    WHERE rolname LIKE 'pg\\_%%'
+)
 SELECT g.rolname, m.rolname, a.admin_option, m.rolinherit, true, ''
 FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
-WHERE m.rolname = ANY(%(held)s) OR g.rolname = ANY(%(held)s)
+WHERE (a.member IN (SELECT role FROM reached) OR g.rolname = ANY(%(held)s)) AND NOT (
+    m.rolname = 'pg_monitor' AND g.rolname IN ('pg_read_all_settings', 'pg_read_all_stats', 'pg_stat_scan_tables')
+)
 """
 MEMBERSHIPS = MEMBERSHIPS_15.replace(
     "m.rolinherit, true, ''",
@@ -74,7 +83,7 @@ WHERE n.nspname = ANY(%(policy_schemas)s) OR c.relnamespace = pg_my_temp_schema(
 FUNCTIONS = """
 SELECT n.nspname || '.' || p.proname, oidvectortypes(p.proargtypes), pg_get_userbyid(p.proowner),
        n.nspname = ANY(%(schemas)s), p.prokind::text,
-       CASE WHEN n.nspname = ANY(%(schemas)s) AND p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END
+       CASE WHEN n.nspname = ANY(%(schemas)s) AND p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END, p.oid::bigint
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname || '.' || p.proname = ANY(%(granted_functions)s) OR n.nspname = ANY(%(schemas)s) AND NOT EXISTS (
     SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype IN ('e', 'i')

@@ -28,6 +28,11 @@ class Normal:
     views: Mapping[str, str] = field(default_factory=dict)
 
 
+def _newest_first(*numbered: tuple[int, Change]) -> list[Change]:
+    """What uses another object was made after it, so it goes before it."""
+    return [change for _, change in sorted(numbered, key=lambda pair: pair[0], reverse=True)]
+
+
 def diff(declared: Declared, live: Live, normal: Normal, secrets: Mapping[str, str]) -> list[Change]:
     """Return the changes that make `live` as `declared`, in the order to run them.
 
@@ -57,8 +62,7 @@ def diff(declared: Declared, live: Live, normal: Normal, secrets: Mapping[str, s
         *objects.views(),
         *grants,
         *diff_others.undeclared(declared, live, first=True),
-        *objects.undeclared(),
-        *functions.undeclared(),
+        *_newest_first(*objects.undeclared(), *functions.undeclared()),
         *diff_others.undeclared(declared, live, first=False),
         *diff_roles.undeclared(declared, live),
     ]

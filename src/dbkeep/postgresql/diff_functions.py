@@ -42,11 +42,11 @@ class Functions:
             else:
                 yield from self._alter(function, have)
 
-    def undeclared(self) -> Iterator[Change]:
-        """Functions in the managed schemas that nothing declares."""
+    def undeclared(self) -> Iterator[tuple[int, Change]]:
+        """Functions in the managed schemas that nothing declares, with their numbers."""
         for function in self.live.functions:
             if function.managed and not self._is_declared(function):
-                yield change(
+                yield function.number, change(
                     "function", function.signature, "drop: not declared", _drop(function),
                     before=function.definition, risk=Risk.DESTRUCTIVE, database=MANAGED,
                 )  # fmt: skip

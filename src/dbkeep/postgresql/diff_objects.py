@@ -12,7 +12,7 @@ from dbkeep.postgresql import statements
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.inspect import Live, LivePolicy
-from dbkeep.postgresql.models import MIGRATION_SCHEMA, Declared, Migration, Policy, View
+from dbkeep.postgresql.models import MIGRATION_TABLES, Declared, Migration, Policy, View
 from dbkeep.postgresql.statements import RunMigration
 
 # pg_class.relkind as DDL spells it.
@@ -114,7 +114,7 @@ class Objects:
                 )  # fmt: skip
         views = {view.name for view in self.declared.views if self._same_view(view.name)}
         for name, relation in sorted(self.live.relations.items()):
-            if name not in self.declared.tables and name not in views:
+            if name not in self.declared.tables and name not in views and name not in MIGRATION_TABLES:
                 continue
             owner = self.declared.scope.definer if name in views else self.declared.scope.owner
             if relation.owner != owner:
@@ -182,15 +182,14 @@ class Objects:
         have = self.live.relations.get(name)
         return have is not None and not have.options and have.definition == self.normal_views.get(name)
 
-    def undeclared(self) -> Iterator[Change]:
-        """Relations in the managed schemas that nothing declares."""
-        declared = {*self.declared.tables, *(view.name for view in self.declared.views)}
-        newest_first = sorted(self.live.relations.items(), key=lambda item: item[1].number, reverse=True)
-        for name, relation in newest_first:
-            if name in declared or name.split(".")[0] == MIGRATION_SCHEMA:
+    def undeclared(self) -> Iterator[tuple[int, Change]]:
+        """Relations in the managed schemas that nothing declares, with their numbers."""
+        declared = {*self.declared.tables, *MIGRATION_TABLES, *(view.name for view in self.declared.views)}
+        for name, relation in self.live.relations.items():
+            if name in declared:
                 continue
             kind = RELATION_KINDS[relation.kind]
-            yield change(
+            yield relation.number, change(
                 kind.lower(), name, "drop: not declared", statements.drop(kind, statements.qualified(name)),
                 before={"owner": relation.owner}, risk=Risk.DESTRUCTIVE, database=MANAGED,
             )  # fmt: skip

@@ -70,7 +70,10 @@ class LivePolicy:
 
 @dataclass(frozen=True, slots=True)
 class LiveFunction:
-    """`arguments` are the types of its signature; `definition` is None outside the managed schemas."""
+    """`arguments` are the types of its signature; `definition` is None outside the managed schemas.
+
+    `number` grows with time: what uses a function has a higher one.
+    """
 
     name: str
     arguments: str
@@ -78,6 +81,7 @@ class LiveFunction:
     managed: bool = True
     kind: str = "f"
     definition: str | None = None
+    number: int = field(default=0, compare=False)
 
     @property
     def signature(self) -> str:

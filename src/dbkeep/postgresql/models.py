@@ -16,6 +16,10 @@ QualifiedName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_
 NamePattern = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*\*?$")]
 # Where yoyo keeps its own tables and dbkeep the digests of applied migrations.
 MIGRATION_SCHEMA = "migration"
+MIGRATION_TABLES = tuple(
+    f"{MIGRATION_SCHEMA}.{name}"
+    for name in ("digest", "shape", "yoyo_lock", "_yoyo_log", "_yoyo_migration", "_yoyo_version")
+)
 # An object as pg_identify_object names it, such as "type chat.mood", "publication feed".
 ObjectName = Annotated[str, Field(pattern=r"^[a-z-]+( [a-z-]+)* \S+.*$")]
 Allowed = dict[Literal["SELECT", "INSERT", "UPDATE", "DELETE"], Literal["all"] | tuple[Name, ...]]

@@ -86,6 +86,21 @@ def test_outside_the_scope_nothing_is_touched(
             session.execute("DROP ROLE reporting")
 
 
+def test_an_outsider_keeps_what_a_managed_role_reaches_through_it(
+    server: PostgreSQLSettings, declared: Declared, secrets: dict[str, str], connect: Connect
+) -> None:
+    with connect() as session:
+        session.execute("CREATE ROLE reporting; GRANT pg_read_all_data TO reporting; GRANT reporting TO app_api")
+    try:
+        plan = postgresql.plan(server, declared, secrets)
+        assert [(change.kind, change.target) for change in plan] == [("membership", "app_api in reporting")]
+        postgresql.apply(server, declared, secrets)
+    finally:
+        with connect() as session:
+            session.execute("DROP ROLE reporting")
+    assert list(postgresql.plan(server, declared, secrets)) == []
+
+
 def test_lost_table_is_refused(
     server: PostgreSQLSettings, declared: Declared, secrets: dict[str, str], connect: Connect
 ) -> None:
