@@ -30,7 +30,12 @@ class Break(NamedTuple):
     mend: str = ""
 
 
-BREAKS = [Break(**case) for case in yaml.safe_load(Path(__file__).with_name("breaks.yml").read_text(encoding="utf-8"))]
+FILES = ("breaks.yml", "role_breaks.yml", "grant_breaks.yml", "object_breaks.yml")
+BREAKS = [
+    Break(**case)
+    for file in FILES
+    for case in yaml.safe_load(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+]
 VERSIONS = range(OLDEST, NEWEST + 1)
 CASES = [
     # The daily run has the versions of Debian 12 and 13.

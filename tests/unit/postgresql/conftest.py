@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from dbkeep.plan import Change
 from dbkeep.postgresql import read_declared, scram
-from dbkeep.postgresql.diff import Normal
+from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.inspect import Grant, Live, LiveFunction, LivePolicy, LiveRelation, LiveRole, Membership
 from dbkeep.postgresql.inspect_others import LiveExtension, Others
 from dbkeep.postgresql.models import Declared, Grants
@@ -117,3 +119,8 @@ class Converged:
 @pytest.fixture(scope="session")
 def converged() -> Converged:
     return Converged(DECLARED, LIVE, EMPTY, NORMAL, SECRETS)
+
+
+@pytest.fixture
+def changes(converged: Converged) -> Callable[[Live], list[Change]]:
+    return lambda live: diff(converged.declared, live, converged.normal, converged.secrets)

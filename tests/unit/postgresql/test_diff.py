@@ -28,11 +28,6 @@ def _without(values: dict[Any, Any], key: Any) -> dict[Any, Any]:
     return {name: value for name, value in values.items() if name != key}
 
 
-@pytest.fixture
-def changes(converged: Any) -> Callable[[Live], list[Change]]:
-    return lambda live: diff(converged.declared, live, converged.normal, converged.secrets)
-
-
 def test_as_declared_is_no_change(converged: Any, changes: Changes) -> None:
     assert changes(converged.live) == []
 
