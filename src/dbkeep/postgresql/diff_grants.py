@@ -144,6 +144,8 @@ def _impossible(kind: str, relation: str, members: Collection[Grant], declared: 
     if kind != "TABLE" or (pending and not relation.startswith("pg_catalog.")):
         return None
     there = live.columns.get(relation)
+    if there is None and relation in declared.tables:
+        return None  # the change of the table says so
     absent = sorted(member.part for member in members if member.part and member.part not in (there or ()))
     where = declared.where_granted(next(iter(members)).grantee, relation)
     if there is None:
