@@ -10,7 +10,7 @@ WHERE e.extname IS NOT NULL OR a.name = ANY(%(extensions)s)
 
 # What is in a managed schema besides tables, views and functions, what rewrites or triggers on relations there, and
 # what in the database belongs to no schema; each made by somebody (16384 is the first number that is not the server's
-# own), and no part of an extension or of another object. Triggers of tables come with the tables.
+# own), and no part of an extension or of another object. Rules and triggers of protected tables come with the tables.
 OTHERS = """
 WITH found (class, object) AS (
     SELECT classid::regclass, objid FROM pg_depend
@@ -22,6 +22,7 @@ WITH found (class, object) AS (
     SELECT 'pg_rewrite'::regclass, r.oid
     FROM pg_rewrite r JOIN pg_class c ON c.oid = ev_class JOIN pg_namespace n ON n.oid = relnamespace
     WHERE nspname = ANY(%(schemas)s) AND rulename <> '_RETURN'
+        AND NOT (relkind IN ('r', 'p') AND nspname = ANY(%(protected_schemas)s))
   UNION ALL
     SELECT 'pg_trigger'::regclass, t.oid
     FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid JOIN pg_namespace n ON n.oid = relnamespace

@@ -161,6 +161,7 @@ def parameters(declared: Declared) -> dict[str, Any]:
         "owners": [scope.owner, scope.definer],
         "schemas": list(scope.managed_schemas),
         "policy_schemas": list(scope.managed_schemas),
+        "protected_schemas": list(scope.protected_schemas),
         "granted_relations": sorted({name for grants in granted for name in grants.relations}),
         "granted_functions": sorted({name for grants in granted for name in grants.functions}),
         "extensions": list(scope.extensions),
