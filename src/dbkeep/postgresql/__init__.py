@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import psycopg
 
@@ -11,11 +11,12 @@ from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.plan import Change, Plan
 from dbkeep.postgresql import inspect, migrations
-from dbkeep.postgresql.connect import MAINTENANCE, Connection, DatabaseMissingError, connect, one_line
+from dbkeep.postgresql.connect import MAINTENANCE, SHORT_WAIT, Connection, DatabaseMissingError, connect, one_line
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.normalise import normalise
+from dbkeep.postgresql.patience import patiently
 from dbkeep.postgresql.statements import Operation, RunMigration
 from dbkeep.settings import PostgreSQLSettings
 
@@ -62,10 +63,26 @@ def apply(
 
     Raises ApplyError when a change is refused or fails, UsageError when another apply is running on the server.
     """
+    return run(
+        settings, declared, lambda: plan(settings, declared, secrets),
+        allow_destructive=allow_destructive, on_change=on_change,
+    )  # fmt: skip
+
+
+def run(
+    settings: PostgreSQLSettings,
+    declared: Declared,
+    planned: Callable[[], Plan],
+    *,
+    allow_destructive: bool = False,
+    on_change: Callable[[Change], None] = lambda _: None,
+) -> tuple[Change, ...]:
+    """Run the plan that `planned` returns once no other apply is running, and return the changes made.
+
+    Raises ApplyError and UsageError as `apply` does.
+    """
     with _only_one(settings), _executor(settings, declared.scope.database) as execute:
-        return plans.apply(
-            plan(settings, declared, secrets), execute, allow_destructive=allow_destructive, on_change=on_change
-        )
+        return plans.apply(planned(), execute, allow_destructive=allow_destructive, on_change=on_change)
 
 
 def version(settings: PostgreSQLSettings) -> str:
@@ -112,9 +129,9 @@ def _executor(settings: PostgreSQLSettings, managed: str) -> Iterator[Callable[[
                 return
             name = operation.database or managed
             if name not in connections:
-                connections[name] = stack.enter_context(connect(settings, name))
+                connections[name] = stack.enter_context(connect(settings, name, lock_timeout=SHORT_WAIT))
             try:
-                _run(connections[name], operation)
+                _run(connections[name], operation, f"{change.kind} {change.target}")
             except psycopg.Error as error:
                 raise DbkeepError(
                     f"{operation.where}: {one_line(error)}" if operation.where else one_line(error)
@@ -123,7 +140,20 @@ def _executor(settings: PostgreSQLSettings, managed: str) -> Iterator[Callable[[
         yield execute
 
 
-def _run(connection: Connection, operation: Operation) -> None:
-    with connection.transaction() if operation.transaction else nullcontext():
-        for statement in operation.statements:
+def _run(connection: Connection, operation: Operation, what: str) -> None:
+    """What is one transaction is tried again as one when another session is in its way."""
+
+    def transaction() -> None:
+        with connection.transaction():
+            for statement in operation.statements:
+                connection.execute(statement)
+
+    if operation.transaction:
+        patiently(what, transaction)
+        return
+    for statement in operation.statements:
+        # A failed build leaves an invalid index, which the next plan drops: it is not begun again here.
+        if "CONCURRENTLY" in statement.as_string(None):
             connection.execute(statement)
+        else:
+            patiently(what, lambda: connection.execute(statement))  # noqa: B023 - called at once

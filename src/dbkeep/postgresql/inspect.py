@@ -9,9 +9,10 @@ from typing import Any
 
 from psycopg import sql
 
-from dbkeep.postgresql import catalog
+from dbkeep.postgresql import catalog, tables
 from dbkeep.postgresql.connect import Connection
 from dbkeep.postgresql.models import Declared
+from dbkeep.postgresql.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class Live:
     grants: frozenset[Grant] = frozenset()
     default_privileges: frozenset[DefaultPrivilege] = frozenset()
     migrations: dict[str, str] = field(default_factory=dict)
+    tables: Tables = field(default_factory=Tables)
 
 
 def inspect(connection: Connection, declared: Declared) -> Live:
@@ -136,6 +138,7 @@ def parameters(declared: Declared) -> dict[str, Any]:
         "owners": [scope.owner, scope.definer],
         "schemas": list(scope.managed_schemas),
         "policy_schemas": list(scope.managed_schemas),
+        "protected_schemas": list(scope.protected_schemas),
         "granted_functions": sorted(granted),
         "closed_databases": list(scope.closed_to_public.databases),
         "closed_schemas": list(scope.closed_to_public.schemas),
@@ -175,6 +178,7 @@ def _read(connection: Connection, which: dict[str, Any]) -> Live:
             DefaultPrivilege(*row) for row in connection.execute(catalog.DEFAULT_PRIVILEGES, which)
         ),
         migrations=_migrations(connection),
+        tables=tables.read(connection, which["protected_schemas"]),
     )
 
 

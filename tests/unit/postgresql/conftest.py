@@ -11,6 +11,8 @@ from dbkeep.postgresql import read_declared, scram
 from dbkeep.postgresql.diff import Normal
 from dbkeep.postgresql.inspect import Grant, Live, LiveFunction, LivePolicy, LiveRelation, LiveRole, Membership
 from dbkeep.postgresql.models import Declared, Grants
+from dbkeep.postgresql.shape import Recorded
+from dbkeep.postgresql.tables import Tables
 
 DECLARED = read_declared(Path(__file__).parents[3])
 SECRETS = {name: f"secret of {name}" for name, role in DECLARED.roles.items() if role.login}
@@ -71,6 +73,7 @@ def _as_declared(declared: Declared) -> Live:
         ),
         grants=frozenset[Grant]().union(*(_grants(name, role.grants) for name, role in declared.roles.items())),
         migrations={migration.id: migration.digest for migration in declared.migrations},
+        tables=Tables(recorded=Recorded(declared.migrations[-1].id, 170000, {})),
     )  # fmt: skip
 
 
