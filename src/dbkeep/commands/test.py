@@ -22,6 +22,7 @@ LINT = (
     ("mypy", "checks", "scripts"),
     ("yamllint", "--strict", "."),
     ("ansible-lint", "--offline", "-q"),
+    ("squawk", "sql/migrations/*.sql"),
 )
 
 

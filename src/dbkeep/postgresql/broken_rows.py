@@ -22,7 +22,8 @@ class Broken:
     examples: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.count} row{'s' if self.count > 1 else ''} break it, such as {', '.join(self.examples)}"
+        rows = "1 row breaks" if self.count == 1 else f"{self.count} rows break"
+        return f"{rows} it, such as {', '.join(self.examples)}"
 
 
 def find(connection: Connection, table: str, key: Key, parts: Mapping[Key, Part]) -> Broken | None:
