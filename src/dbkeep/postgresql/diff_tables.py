@@ -5,7 +5,7 @@ What can be mended without loss is mended from the recorded definition; the rest
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,7 +40,10 @@ def tables(declared: Declared, live: Live) -> Iterator[Change]:
     yield from changes
     if not printed and not changes:
         was, now = recorded.version // 10000, live.version // 10000
-        yield _record(declared, live, recorded.migration, f"record as PostgreSQL {now} prints it: {was} recorded it")
+        yield _record(
+            declared, live, recorded.migration, f"record as PostgreSQL {now} prints it: {was} recorded it",
+            list(shape.differences(recorded.tables, have)),
+        )  # fmt: skip
 
 
 def _rank(wanted: Shape, at: tuple[str, Key]) -> tuple[bool, int]:
@@ -101,10 +104,16 @@ def _missing_columns(part: Part, there: Mapping[Key, Part]) -> str | None:
     return f"needs column {gone[0]}, which is missing" if gone else None
 
 
-def _record(declared: Declared, live: Live, migration: str, summary: str) -> Change:
+def _record(
+    declared: Declared, live: Live, migration: str, summary: str, printed: Sequence[tuple[str, Key]] = ()
+) -> Change:
+    """`printed` are the parts that this server prints otherwise: both spellings are shown."""
+    wanted, have = (live.tables.recorded.tables if live.tables.recorded else None) or {}, live.tables.live
     return change(
-        "shape", migration, summary, *shape.record_as(declared.scope.owner, migration, live.version, live.tables.live),
-        shown="INSERT INTO migration.shape ...", after=sorted(live.tables.live), database=MANAGED,
+        "shape", migration, summary, *shape.record_as(declared.scope.owner, migration, live.version, have),
+        shown="INSERT INTO migration.shape ...", database=MANAGED,
+        before={f"{table}: {' '.join(key)}": dict(wanted[table][key].printed) for table, key in printed} or None,
+        after={f"{table}: {' '.join(key)}": dict(have[table][key].printed) for table, key in printed} or sorted(have),
     )  # fmt: skip
 
 

@@ -11,17 +11,25 @@ WITH tables AS (
     WHERE n.nspname = ANY(%(schemas)s) AND c.relkind IN ('r', 'p')
 ), names AS (
     SELECT attrelid, attnum, attname FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped
+), relatives AS (
+    SELECT inhrelid, inhparent, inhparent::regclass::text AS relation, inhrelid::regclass::text AS child
+    FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE NOT c.relispartition
 )
 SELECT name, 'table', '',
        jsonb_build_object(
            'kind', relkind, 'persistence', relpersistence,
-           'options', ARRAY(SELECT unnest(reloptions) ORDER BY 1)),
+           'options', ARRAY(SELECT unnest(reloptions) ORDER BY 1),
+           'parents', ARRAY(SELECT relation FROM relatives WHERE inhrelid = tables.oid ORDER BY 1),
+           'children', ARRAY(SELECT child FROM relatives WHERE inhparent = tables.oid ORDER BY 1)),
        '{}'::jsonb
 FROM tables
 UNION ALL
 SELECT t.name, 'column', a.attname,
        jsonb_build_object(
-           'type', format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull, 'has_default', d.oid IS NOT NULL,
+           'type', format_type(a.atttypid, a.atttypmod), 'has_default', d.oid IS NOT NULL,
+           'not_null', a.attnotnull AND NOT EXISTS (
+               SELECT FROM pg_constraint n WHERE n.conrelid = t.oid AND n.contype = 'n' AND n.conkey[1] = a.attnum
+                   AND NOT n.convalidated),
            'generated', a.attgenerated, 'identity', a.attidentity,
            'collation', CASE WHEN a.attcollation <> y.typcollation THEN a.attcollation::regcollation::text END),
        jsonb_build_object('default', pg_get_expr(d.adbin, d.adrelid))

@@ -85,6 +85,8 @@ def test_break_is_named_and_mended(case: Break, world: World, connect: Connect, 
             with connect() as session:
                 session.execute(case.mend)
         world.apply(allow_destructive=True)
+        with connect() as session:
+            session.execute("DROP SCHEMA IF EXISTS other CASCADE")
 
 
 class Rows(NamedTuple):
