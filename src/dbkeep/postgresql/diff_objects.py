@@ -133,7 +133,7 @@ class Objects:
         return Change(
             engine="postgresql", kind="migration", target=migration.id, summary=summary, statement=migration.sql,
             operation=RunMigration(
-                migration, self.declared.migrations, self.declared.scope.owner, self.declared.scope.protected_schemas
+                migration, self.declared.scope.owner, self.declared.scope.protected_schemas
             ),
             before=before, after=migration.digest, refused=refused,
         )  # fmt: skip

@@ -146,7 +146,7 @@ def _back(connection: Connection, declared: Declared, migration: Migration, know
         summary=f"take back: removes {removes or 'no rows'}", statement=migration.rollback, risk=Risk.DESTRUCTIVE,
         before=migration.digest,
         operation=RunMigration(
-            migration, declared.migrations, declared.scope.owner, declared.scope.protected_schemas,
+            migration, declared.scope.owner, declared.scope.protected_schemas,
             back=True, views=tuple(views),
         ),
     )  # fmt: skip

@@ -8,7 +8,7 @@ holds an advisory lock.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +53,11 @@ def run(settings: PostgreSQLSettings, database: str, operation: RunMigration) ->
     refuses a statement. The database then is as before.
     """
     wanted = operation.migration
-    with _written(operation.all_migrations) as folder, _backend(settings, database, operation) as backend:
+    with _written(wanted) as folder, _backend(settings, database, operation) as backend:
         try:
             backend.execute(DIGEST_TABLE)
             backend.execute(shape.SHAPE_TABLE)
-            migration = next(m for m in read_migrations(str(folder)) if m.id == wanted.id)
+            (migration,) = read_migrations(str(folder))
             backend.ensure_internal_schema_updated()
             patiently(wanted.id, _Run(backend, migration, operation).attempt)
         except PASSING as error:
@@ -121,10 +121,11 @@ class _Run:
             self.backend.unmark_one(self.migration)
             self.backend.execute(DELETE_DIGEST, {"id": declared.id})
             return
+        before = next(iter(shape.history(self._connection)), None)
         self.backend.mark_one(self.migration)
         self.backend.execute(INSERT_DIGEST, {"id": declared.id, "sha256": declared.digest})
         version = self._connection.info.server_version
-        self._connection.execute(shape.record(declared.id, version, self._live()))
+        self._connection.execute(shape.record(declared.id, version, self._live(), before))
 
     @property
     def _connection(self) -> Connection:
@@ -199,11 +200,10 @@ def _backend(settings: PostgreSQLSettings, database: str, operation: RunMigratio
 
 
 @contextmanager
-def _written(migrations: Sequence[Migration]) -> Iterator[Path]:
-    """The migrations as the files that yoyo reads."""
+def _written(migration: Migration) -> Iterator[Path]:
+    """The migration as the files that yoyo reads."""
     with tempfile.TemporaryDirectory(prefix="dbkeep-migrations-") as name:
         folder = Path(name)
-        for migration in migrations:
-            (folder / f"{migration.id}.sql").write_text(migration.sql, encoding="utf-8")
-            (folder / f"{migration.id}.rollback.sql").write_text(migration.rollback, encoding="utf-8")
+        (folder / f"{migration.id}.sql").write_text(migration.sql, encoding="utf-8")
+        (folder / f"{migration.id}.rollback.sql").write_text(migration.rollback, encoding="utf-8")
         yield folder

@@ -5,7 +5,7 @@ A migration's shape is recorded beside its digest, so that what differs now is k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,17 +19,18 @@ from dbkeep.postgresql.shape_catalog import SHAPE
 SHAPE_TABLE = f"""
 CREATE TABLE IF NOT EXISTS {MIGRATION_SCHEMA}.shape (
     migration_id text PRIMARY KEY REFERENCES {MIGRATION_SCHEMA}.digest ON DELETE CASCADE,
-    server_version integer NOT NULL, tables jsonb NOT NULL
+    server_version integer NOT NULL, whole boolean NOT NULL, tables jsonb NOT NULL
 )
 """
 RECORD = f"""
-INSERT INTO {MIGRATION_SCHEMA}.shape (migration_id, server_version, tables) VALUES ({{}}, {{}}, {{}})
-ON CONFLICT (migration_id) DO UPDATE SET server_version = excluded.server_version, tables = excluded.tables
+INSERT INTO {MIGRATION_SCHEMA}.shape (migration_id, server_version, whole, tables) VALUES ({{}}, {{}}, {{}}, {{}})
+ON CONFLICT (migration_id) DO UPDATE
+SET server_version = excluded.server_version, whole = excluded.whole, tables = excluded.tables
 """  # noqa: S608 - a constant
 RECORDED = f"""
-SELECT d.migration_id, s.server_version, s.tables
+SELECT d.migration_id, s.server_version, s.whole, s.tables
 FROM {MIGRATION_SCHEMA}.digest d LEFT JOIN {MIGRATION_SCHEMA}.shape s USING (migration_id)
-ORDER BY d.migration_id DESC
+ORDER BY d.migration_id
 """  # noqa: S608 - a constant
 
 
@@ -72,21 +73,42 @@ def history(connection: Connection) -> list[Recorded]:
     if not shapes:
         names = connection.execute(f"SELECT migration_id FROM {MIGRATION_SCHEMA}.digest ORDER BY 1 DESC")  # noqa: S608
         return [Recorded(name) for (name,) in names]
-    return [
-        Recorded(migration, version or 0, None if tables is None else _from_json(tables))
-        for migration, version, tables in connection.execute(RECORDED)
-    ]
+    return list(_merged(connection.execute(RECORDED)))[::-1]
 
 
-def record(migration: str, version: int, shape: Shape) -> sql.Composed:
-    """Return the statement that records `shape`, as server `version` prints it, beside the digest of `migration`."""
-    return sql.SQL(RECORD).format(sql.Literal(migration), sql.Literal(version), sql.Literal(Jsonb(_as_json(shape))))
+def _merged(rows: Iterable[tuple[Any, ...]]) -> Iterator[Recorded]:
+    """A row holds the tables that its migration changed (null: dropped), or all of them."""
+    known: Shape | None = {}
+    for migration, version, whole, tables in rows:
+        if tables is None or (known is None and not whole):
+            known = None
+        else:
+            changed = {name: None if parts is None else _parts(parts) for name, parts in tables.items()}
+            merged = {**({} if whole else known or {}), **changed}
+            known = {name: parts for name, parts in merged.items() if parts is not None}
+        yield Recorded(migration, version or 0, known)
+
+
+def record(migration: str, version: int, shape: Shape, before: Recorded | None = None) -> sql.Composed:
+    """Return the statement that records `shape`, as server `version` prints it, beside the digest of `migration`.
+
+    Only what differs from `before` is written, unless another major version printed that or nothing is known of it.
+    """
+    whole = before is not None and (before.tables is None or not same_major(before.version, version))
+    old: Shape = {} if whole or before is None else before.tables or {}
+    changed = {
+        name: None if name not in shape else _as_json(shape[name])
+        for name in {*shape, *old}
+        if shape.get(name) != old.get(name)
+    }
+    values = (migration, version, whole, Jsonb(changed))
+    return sql.SQL(RECORD).format(*map(sql.Literal, values))
 
 
 def record_as(owner: str, migration: str, version: int, shape: Shape) -> tuple[sql.SQL | sql.Composed, ...]:
-    """Return the statements that make the table of shapes if there is none, as `owner`, and record `shape` in it."""
+    """Return the statements that make the table of shapes if there is none, as `owner`, and record all of `shape`."""
     become = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner))
-    return become, sql.SQL(SHAPE_TABLE), record(migration, version, shape)
+    return become, sql.SQL(SHAPE_TABLE), record(migration, version, shape, Recorded(migration))
 
 
 def same_major(one: int, other: int) -> bool:
@@ -108,15 +130,9 @@ def same(wanted: Part | None, have: Part | None, *, printed: bool = True) -> boo
     return wanted.structure == have.structure and (not printed or wanted.printed == have.printed)
 
 
-def _as_json(shape: Shape) -> dict[str, list[list[Any]]]:
-    return {
-        table: [[kind, name, part.structure, part.printed] for (kind, name), part in parts.items()]
-        for table, parts in shape.items()
-    }
+def _as_json(parts: Mapping[Key, Part]) -> list[list[Any]]:
+    return [[kind, name, part.structure, part.printed] for (kind, name), part in parts.items()]
 
 
-def _from_json(value: Mapping[str, Sequence[Sequence[Any]]]) -> Shape:
-    return {
-        table: {(kind, name): Part(structure, printed) for kind, name, structure, printed in parts}
-        for table, parts in value.items()
-    }
+def _parts(value: Sequence[Sequence[Any]]) -> Mapping[Key, Part]:
+    return {(kind, name): Part(structure, printed) for kind, name, structure, printed in value}

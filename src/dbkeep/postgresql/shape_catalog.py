@@ -9,8 +9,6 @@ WITH tables AS (
     SELECT c.oid, n.nspname || '.' || c.relname AS name, c.relkind, c.relpersistence, c.reloptions
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = ANY(%(schemas)s) AND c.relkind IN ('r', 'p')
-), names AS (
-    SELECT attrelid, attnum, attname FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped
 ), relatives AS (
     SELECT inhrelid, inhparent, inhparent::regclass::text AS relation, inhrelid::regclass::text AS child
     FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE NOT c.relispartition
@@ -42,11 +40,11 @@ SELECT t.name, 'constraint', o.conname,
        jsonb_build_object(
            'type', o.contype, 'validated', o.convalidated,
            'columns', ARRAY(SELECT attname FROM unnest(o.conkey) WITH ORDINALITY k (number, place)
-                            JOIN names ON attrelid = o.conrelid AND attnum = number ORDER BY place),
+                            JOIN pg_attribute ON attrelid = o.conrelid AND attnum = number ORDER BY place),
            'references', (SELECT n.nspname || '.' || f.relname
                           FROM pg_class f JOIN pg_namespace n ON n.oid = f.relnamespace WHERE f.oid = o.confrelid),
            'referenced', ARRAY(SELECT attname FROM unnest(o.confkey) WITH ORDINALITY k (number, place)
-                               JOIN names ON attrelid = o.confrelid AND attnum = number ORDER BY place),
+                               JOIN pg_attribute ON attrelid = o.confrelid AND attnum = number ORDER BY place),
            'actions', concat(o.confupdtype, o.confdeltype, o.confmatchtype),
            'deferrable', o.condeferrable, 'deferred', o.condeferred,
            'enforced', coalesce((to_jsonb(o) ->> 'conenforced')::boolean, true)
@@ -62,7 +60,7 @@ SELECT t.name, 'index', c.relname,
            'nulls_distinct', NOT i.indnullsnotdistinct, 'partial', i.indpred IS NOT NULL,
            'columns', ARRAY(SELECT coalesce(attname, '(expression)')
                             FROM unnest(i.indkey) WITH ORDINALITY k (number, place)
-                            LEFT JOIN names ON attrelid = i.indrelid AND attnum = number ORDER BY place),
+                            LEFT JOIN pg_attribute ON attrelid = i.indrelid AND attnum = number ORDER BY place),
            'keys', i.indnkeyatts, 'directions', i.indoption::text,
            'classes', ARRAY(SELECT opcname FROM unnest(i.indclass) WITH ORDINALITY k (class, place)
                             JOIN pg_opclass p ON p.oid = class ORDER BY place),
@@ -80,7 +78,7 @@ SELECT t.name, 'trigger', g.tgname,
            'function', n.nspname || '.' || p.proname, 'type', g.tgtype, 'enabled', g.tgenabled,
            'conditional', g.tgqual IS NOT NULL, 'deferrable', g.tgdeferrable, 'deferred', g.tginitdeferred,
            'columns', ARRAY(SELECT attname FROM unnest(g.tgattr) WITH ORDINALITY k (number, place)
-                            JOIN names ON attrelid = g.tgrelid AND attnum = number ORDER BY place)),
+                            JOIN pg_attribute ON attrelid = g.tgrelid AND attnum = number ORDER BY place)),
        jsonb_build_object('definition', pg_get_triggerdef(g.oid))
 FROM tables t
 JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal
