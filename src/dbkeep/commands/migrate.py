@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dbkeep.commands.plan import engine_hosts, environment_option, json_option, show_change
+from dbkeep.commands.plan import engine_hosts, environment_option, json_option, show_change, show_progress
 from dbkeep.environment import checkout, read_environment
 from dbkeep.errors import UsageError
 from dbkeep.postgresql import Declared, read_declared
@@ -104,16 +104,11 @@ def _script(migration: Migration, *, rollback: bool) -> dict[str, Any]:
 
 
 def _ask(environment_name: str, word: str, **more: Any) -> dict[str, Any]:
-    """Return the agent's answer with its host. What it says meanwhile, such as a wait for a lock, is shown."""
+    """Return the agent's answer with its host."""
     environment = read_environment(environment_name)
     _, host = engine_hosts(environment, (ENGINE,))[0]
     request = {"declared": read_declared(checkout()).model_dump(mode="json"), **more}
-    return {"host": host.name, **call(host, ["migrate", word], request, on_progress=_progress)}
-
-
-def _progress(line: str) -> None:
-    if not line.startswith("dbkeep: "):  # the agent's error, which becomes this command's
-        click.echo(line, err=True)
+    return {"host": host.name, **call(host, ["migrate", word], request, on_progress=show_progress)}
 
 
 def _show(result: dict[str, Any], *, as_json: bool) -> None:
