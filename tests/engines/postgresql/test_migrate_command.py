@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,12 +49,12 @@ def run(ours: PostgreSQLSettings, monkeypatch: pytest.MonkeyPatch) -> Run:
     return lambda *words: CliRunner().invoke(cli, ["migrate", *words])
 
 
-def test_status_down_sql_and_up(run: Run) -> None:
+def test_status_down_sql_and_up(run: Run, declared: Declared) -> None:
     clean = run("status")
     assert clean.exit_code == 0
-    assert "0005_refresh_tokens  applied" in clean.stdout
+    assert re.search(r"0005_refresh_tokens +applied +\d{4}-", clean.stdout)
 
-    refused = run("down")
+    refused = run("down", "--to", "0004_settings")
     assert refused.exit_code == 1
     assert "held back until --allow-destructive" in refused.stdout
     assert "take back: removes chat.refresh_tokens (0 rows)" in refused.stdout
@@ -63,8 +64,7 @@ def test_status_down_sql_and_up(run: Run) -> None:
     done = run("down", "--to", "0003_relationships", "--allow-destructive", "--json")
     assert done.exit_code == 0
     assert [change["target"] for change in json.loads(done.stdout)["applied"]] == [
-        "0005_refresh_tokens",
-        "0004_settings",
+        migration.id for migration in reversed(declared.migrations[3:])
     ]
 
     pending = run("status", "--json")
@@ -80,7 +80,9 @@ def test_status_down_sql_and_up(run: Run) -> None:
     part = run("up", "--to", "0004_settings")
     assert (part.exit_code, "db1: 1 changes applied" in part.stdout) == (0, True)
     rest = run("up", "--json")
-    assert [change["target"] for change in json.loads(rest.stdout)["applied"]] == ["0005_refresh_tokens"]
+    assert [change["target"] for change in json.loads(rest.stdout)["applied"]] == [
+        m.id for m in declared.migrations[4:]
+    ]
     assert run("status").exit_code == 0
 
 
@@ -93,14 +95,14 @@ def test_sql_of_all_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_errors_reach_the_command(run: Run, ours: PostgreSQLSettings) -> None:
-    assert isinstance(run("up", "--to", "0009_x").exception, UsageError)
-    assert isinstance(run("sql", "0009_x").exception, UsageError)
+    assert isinstance(run("up", "--to", "9_x").exception, UsageError)
+    assert isinstance(run("sql", "9_x").exception, UsageError)
     with postgresql.connect(ours) as connection:
         connection.execute("UPDATE migration.digest SET sha256 = 'x' WHERE migration_id = '0002_profiles'")
     try:
         status = run("status")
         assert status.exit_code == 1
-        assert "0002_profiles        edited" in status.stdout
+        assert re.search(r"0002_profiles +edited", status.stdout)
         assert isinstance(run("up").exception, ApplyError)
         assert isinstance(run("down", "--to", "0001_users").exception, UsageError)
     finally:

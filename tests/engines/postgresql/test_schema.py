@@ -97,7 +97,7 @@ WHERE i.indisvalid AND i.indpred IS NULL
 
 
 def test_every_table_of_the_plan_is_there(declared: Declared) -> None:
-    assert {f"chat.{table}" for table in PLAN} == set(declared.tables)
+    assert {f"chat.{table}" for table in PLAN} <= set(declared.tables)
 
 
 @pytest.mark.parametrize("table", PLAN)
