@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from psycopg import sql
 
 from dbkeep.plan import Change, Risk
-from dbkeep.postgresql import statements
+from dbkeep.postgresql import locks, statements
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.inspect import Live, LiveFunction, LivePolicy
@@ -135,7 +135,7 @@ class Objects:
             operation=RunMigration(
                 migration, self.declared.scope.owner, self.declared.scope.protected_schemas
             ),
-            before=before, after=migration.digest, refused=refused,
+            before=before, after=migration.digest, risk=locks.risk(migration.sql, migration.path), refused=refused,
         )  # fmt: skip
 
     def tables(self) -> Iterator[Change]:

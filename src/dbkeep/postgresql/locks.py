@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dbkeep.plan import Risk
 from dbkeep.postgresql import source
 from dbkeep.postgresql.source import NAME
 
@@ -68,6 +69,14 @@ def remarks(script: str, path: str) -> Iterator[Remark]:
         if match := CREATED.match(statement.flat):
             own.add(match[1])
         yield Remark(statement.line, " ".join(statement.flat.split(" (")[0].split()[:6]), "; ".join(found) or NOTHING)
+
+
+def risk(script: str, path: str) -> Risk:
+    """Return what running a script may cost those who use the tables meanwhile."""
+    told = [remark.locks for remark in remarks(script, path)]
+    if any("rewritten" in locks for locks in told):
+        return Risk.REWRITING
+    return Risk.LOCKING if any("wait" in locks for locks in told) else Risk.SAFE
 
 
 def _locks(flat: str, own: set[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from dbkeep.plan import Risk
 from dbkeep.postgresql import locks
 
 Connect = Callable[..., psycopg.Connection[tuple[Any, ...]]]
@@ -71,6 +72,16 @@ def test_what_a_script_makes_itself_holds_up_nobody() -> None:
     script = "CREATE TABLE chat.t (id int);\n\nCREATE INDEX i ON chat.t (id);\nALTER TABLE chat.u ADD c int;\n"
     found = list(locks.remarks(script, "x.sql"))
     assert [(remark.line, remark.locks == locks.NOTHING) for remark in found] == [(1, True), (3, True), (4, False)]
+
+
+def test_the_risk_of_a_script_is_that_of_its_gravest_statement() -> None:
+    for script, risk in (
+        ("CREATE TABLE chat.t (id int);", Risk.SAFE),
+        ("CREATE INDEX CONCURRENTLY i ON chat.users (id);", Risk.SAFE),
+        ("CREATE TABLE chat.t (id int);\nDROP TRIGGER t ON chat.users;", Risk.LOCKING),
+        ("ALTER TABLE chat.users ADD c int;\nALTER TABLE chat.users ALTER c TYPE bigint;", Risk.REWRITING),
+    ):
+        assert locks.risk(script, "x.sql") is risk
 
 
 def test_concurrently_lets_reads_and_writes_go_on() -> None:
