@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": ("dbkeep.commands.plan", "plan_command"),
     "apply": ("dbkeep.commands.plan", "apply_command"),
     "drift": ("dbkeep.commands.plan", "drift_command"),
+    "migrate": ("dbkeep.commands.migrate", "migrate_group"),
     "check": ("dbkeep.commands.check", "check_command"),
     "backup": ("dbkeep.commands.backup", "backup_group"),
     "restore": ("dbkeep.commands.backup", "restore_command"),

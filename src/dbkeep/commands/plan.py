@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -70,6 +71,12 @@ def show_change(change: dict[str, Any], *, statement: bool) -> None:
         console.print(f"              [red]refused: {escape(change['refused'])}[/]")
 
 
+def show_progress(line: str) -> None:
+    """Show on a terminal what the agent does meanwhile, such as a wait for a lock; its error becomes the command's."""
+    if sys.stderr.isatty() and not line.startswith("dbkeep: "):
+        click.echo(line, err=True)
+
+
 @click.command("plan")
 @environment_option
 @engines_argument
@@ -111,7 +118,7 @@ def apply_command(environment_name: str, engines: tuple[str, ...], allow_destruc
     results = []
     for name, host in engine_hosts(environment, engines):
         request = engine_request(environment, name, allow_destructive=allow_destructive)
-        results.append({"host": host.name, **call(host, ["apply", name], request)})
+        results.append({"host": host.name, **call(host, ["apply", name], request, on_progress=show_progress)})
     if as_json:
         click.echo(json.dumps({"results": results}, indent=2))
     else:

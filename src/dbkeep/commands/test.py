@@ -23,6 +23,7 @@ LINT = (
     ("mypy", "checks", "scripts", "bench"),
     ("yamllint", "--strict", "."),
     ("ansible-lint", "--offline", "-q"),
+    ("squawk", "sql/migrations/*.sql"),
 )
 
 

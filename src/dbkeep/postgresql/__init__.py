@@ -11,11 +11,12 @@ from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError
 from dbkeep.plan import Change, Plan
 from dbkeep.postgresql import apply_lock, inspect, migrations
-from dbkeep.postgresql.connect import MAINTENANCE, Connection, DatabaseMissingError, advice, connect
+from dbkeep.postgresql.connect import MAINTENANCE, SHORT_WAIT, Connection, DatabaseMissingError, advice, connect
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.normalise import normalise
+from dbkeep.postgresql.patience import patiently
 from dbkeep.postgresql.statements import Operation, RunMigration
 from dbkeep.settings import PostgreSQLSettings
 
@@ -61,10 +62,26 @@ def apply(
 
     Raises ApplyError when a change is refused or fails, UsageError when another apply is running on the server.
     """
+    return run(
+        settings, declared, lambda: plan(settings, declared, secrets),
+        allow_destructive=allow_destructive, on_change=on_change,
+    )  # fmt: skip
+
+
+def run(
+    settings: PostgreSQLSettings,
+    declared: Declared,
+    planned: Callable[[], Plan],
+    *,
+    allow_destructive: bool = False,
+    on_change: Callable[[Change], None] = lambda _: None,
+) -> tuple[Change, ...]:
+    """Run the plan that `planned` returns once no other apply is running, and return the changes made.
+
+    Raises ApplyError and UsageError as `apply` does.
+    """
     with apply_lock.held(settings) as still_held, _executor(settings, declared.scope.database, still_held) as execute:
-        return plans.apply(
-            plan(settings, declared, secrets), execute, allow_destructive=allow_destructive, on_change=on_change
-        )
+        return plans.apply(planned(), execute, allow_destructive=allow_destructive, on_change=on_change)
 
 
 def version(settings: PostgreSQLSettings) -> str:
@@ -96,8 +113,8 @@ def _executor(
                     return
                 name = operation.database or managed
                 if name not in connections:
-                    connections[name] = stack.enter_context(connect(settings, name))
-                _run(connections[name], operation)
+                    connections[name] = stack.enter_context(connect(settings, name, lock_timeout=SHORT_WAIT))
+                _run(connections[name], operation, f"{change.kind} {change.target}")
             except psycopg.Error as error:
                 where = getattr(operation, "where", "")
                 raise DbkeepError(f"{where}: {advice(error)}" if where else advice(error)) from None
@@ -105,8 +122,21 @@ def _executor(
         yield execute
 
 
-def _run(connection: Connection, operation: Operation) -> None:
-    # One statement is a transaction by itself.
-    with connection.transaction() if operation.transaction and len(operation.statements) > 1 else nullcontext():
-        for statement in operation.statements:
+def _run(connection: Connection, operation: Operation, what: str) -> None:
+    """What is one transaction is tried again as one when another session is in its way."""
+
+    def transaction() -> None:
+        # One statement is a transaction by itself.
+        with connection.transaction() if len(operation.statements) > 1 else nullcontext():
+            for statement in operation.statements:
+                connection.execute(statement)
+
+    if operation.transaction:
+        patiently(what, transaction)
+        return
+    for statement in operation.statements:
+        # A failed build leaves an invalid index, which the next plan drops: it is not begun again here.
+        if "CONCURRENTLY" in statement.as_string(None):
             connection.execute(statement)
+        else:
+            patiently(what, lambda: connection.execute(statement))  # noqa: B023 - called at once

@@ -16,7 +16,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 MAINTENANCE = "postgres"
 OLDEST, NEWEST = 15, 18
 # Names in expressions that the server prints back are qualified only when no schema but pg_catalog is searched.
-SESSION = "-c search_path= -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning"
+SESSION = "-c search_path= -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning -c lock_timeout="
+# A statement that waits for a lock holds up everyone behind it: less than the 2 s that the application waits itself.
+SHORT_WAIT = "1s"
 
 
 class DatabaseMissingError(UsageError):
@@ -24,7 +26,9 @@ class DatabaseMissingError(UsageError):
 
 
 @contextmanager
-def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterator[Connection]:
+def connect(
+    settings: PostgreSQLSettings, database: str | None = None, *, lock_timeout: str = "5s"
+) -> Iterator[Connection]:
     """Yield an autocommit connection to `database` (default: the one of `settings`) and close it.
 
     Raises DatabaseMissingError, UsageError when the server cannot be used, and DbkeepError for an error of the server
@@ -35,7 +39,7 @@ def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterat
     try:
         connection = psycopg.connect(
             host=str(settings.socket_directory), port=settings.port, user=settings.user, dbname=name,
-            autocommit=True, connect_timeout=10, application_name="dbkeep", options=SESSION,
+            autocommit=True, connect_timeout=10, application_name="dbkeep", options=f"{SESSION}{lock_timeout}",
         )  # fmt: skip
     except psycopg.OperationalError as error:
         if name != MAINTENANCE and not _exists(settings, name):

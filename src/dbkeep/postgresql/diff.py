@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dbkeep.plan import Change
-from dbkeep.postgresql import diff_functions, diff_grants, diff_objects, diff_others, diff_roles
+from dbkeep.postgresql import diff_functions, diff_grants, diff_objects, diff_others, diff_roles, diff_tables
 from dbkeep.postgresql.inspect import Live, LivePolicy
 from dbkeep.postgresql.models import Declared
 
@@ -52,6 +52,7 @@ def diff(declared: Declared, live: Live, normal: Normal, secrets: Mapping[str, s
         *diff_grants.default_privileges(declared, live),
         *revokes,
         *functions.changes(trigger=True),
+        *diff_tables.tables(declared, live),
         *objects.migrations(),
         *objects.tables(),
         *diff_others.missing(declared, live),

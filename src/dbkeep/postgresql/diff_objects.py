@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from psycopg import sql
 
 from dbkeep.plan import Change, Risk
-from dbkeep.postgresql import statements
+from dbkeep.postgresql import locks, statements
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.inspect import Live, LivePolicy
@@ -99,8 +99,10 @@ class Objects:
     ) -> Change:
         return Change(
             engine="postgresql", kind="migration", target=migration.id, summary=summary, statement=migration.sql,
-            operation=RunMigration(migration, self.declared.migrations, self.declared.scope.owner),
-            before=before, after=migration.digest, refused=refused,
+            operation=RunMigration(
+                migration, self.declared.scope.owner, self.declared.scope.protected_schemas
+            ),
+            before=before, after=migration.digest, risk=locks.risk(migration.sql, migration.path), refused=refused,
         )  # fmt: skip
 
     def tables(self) -> Iterator[Change]:

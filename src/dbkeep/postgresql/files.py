@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from dbkeep.errors import DeclaredError
-from dbkeep.postgresql import source
+from dbkeep.postgresql import migration_rules, source
 from dbkeep.postgresql.models import Migration, Policy, Roles, Routine, Scope, View
 
 
@@ -25,12 +25,13 @@ def _files(folder: Path, suffix: str = ".sql") -> list[Path]:
 
 def migrations(folder: Path, root: Path) -> Iterator[Migration]:
     """Yield the migrations in the order of their numbers."""
-    for path in _files(folder):
+    paths = _files(folder)
+    migration_rules.check_order(paths)
+    for path in paths:
         if path.name.endswith(".rollback.sql"):
             continue
-        if not re.fullmatch(r"\d{4}_[a-z0-9_]+", path.stem):
-            raise DeclaredError("a migration's name is four digits, _ and words, as in 0001_users.sql", path=path)
         rollback = path.with_suffix(".rollback.sql")
+        migration_rules.check_scripts(path, rollback)
         sql = source.read_text(path)
         yield Migration(id=path.stem, path=str(path.relative_to(root)), sql=sql, rollback=source.read_text(rollback))
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from psycopg import sql
 
-from dbkeep.postgresql import catalog, catalog_grants, inspect_others
+from dbkeep.postgresql import catalog, catalog_grants, inspect_others, tables
 from dbkeep.postgresql.connect import Connection
 from dbkeep.postgresql.inspect_others import Others
 from dbkeep.postgresql.models import Declared
+from dbkeep.postgresql.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ class Live:
     others: Others = field(default_factory=Others)
     superuser: str = "postgres"
     database_attributes: dict[str, Any] = field(default_factory=dict)
+    tables: Tables = field(default_factory=Tables)
 
 
 def inspect(connection: Connection, declared: Declared) -> Live:
@@ -215,6 +217,7 @@ def _read(connection: Connection, which: dict[str, Any]) -> Live:
         ),
         migrations=_migrations(connection),
         others=inspect_others.read(connection, which),
+        tables=tables.read(connection, which["protected_schemas"]),
     )
 
 

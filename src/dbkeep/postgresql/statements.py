@@ -240,8 +240,13 @@ def drop_policy(table: str, name: str) -> sql.Composed:
 
 @dataclass(frozen=True, slots=True)
 class RunMigration:
-    """Runs through yoyo and not as one of our transactions; `all_migrations` gives it the order and dependencies."""
+    """Runs through yoyo and not as one of our transactions.
+
+    The tables of the `protected` schemas must be as recorded. `back` takes the migration back, after its `views`.
+    """
 
     migration: Migration
-    all_migrations: tuple[Migration, ...]
     owner: str
+    protected: tuple[str, ...]
+    back: bool = False
+    views: tuple[str, ...] = ()

@@ -14,6 +14,8 @@ from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.inspect import Grant, Live, LiveFunction, LivePolicy, LiveRelation, LiveRole, Membership
 from dbkeep.postgresql.inspect_others import LiveExtension, Others
 from dbkeep.postgresql.models import Declared, Grants
+from dbkeep.postgresql.shape import Recorded
+from dbkeep.postgresql.tables import Tables
 
 DECLARED = read_declared(Path(__file__).parents[3])
 SECRETS = {name: f"secret of {name}" for name, role in DECLARED.roles.items() if role.login}
@@ -91,6 +93,7 @@ def _as_declared(declared: Declared) -> Live:
         columns=_columns(declared),
         others=Others(extensions={"plpgsql": LiveExtension("1.0", "pg_catalog", "1.0")}),
         migrations={migration.id: migration.digest for migration in declared.migrations},
+        tables=Tables(recorded=Recorded(declared.migrations[-1].id, 170000, {})),
     )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def test_a_mistake_is_named(checkout: Path, mistake: dict[str, str]) -> None:
 
 def test_missing_files_are_named(checkout: Path) -> None:
     (checkout / "sql/migrations/0002_profiles.rollback.sql").unlink()
-    with pytest.raises(DeclaredError, match=r"0002_profiles.rollback.sql: cannot be read"):
+    with pytest.raises(DeclaredError, match=r"0002_profiles.sql: has no rollback script: add 0002_profiles.rollback"):
         read_declared(checkout)
     (checkout / "sql/roles.yml").unlink()
     with pytest.raises(DeclaredError, match=r"roles.yml: file is missing"):

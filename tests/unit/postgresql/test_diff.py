@@ -20,6 +20,7 @@ from dbkeep.postgresql.inspect import (
     LiveRole,
     Membership,
 )
+from dbkeep.postgresql.tables import Tables
 
 Changes = Callable[[Live], list[Change]]
 
@@ -80,7 +81,11 @@ CASES: list[tuple[str, Callable[[Live], dict[str, Any]], list[tuple[str, str, st
     ),
     (
         "before 16 a membership has no option",
-        lambda live: {"version": 150000, "memberships": frozenset(replace(m, inherit=True) for m in live.memberships)},
+        lambda live: {
+            "version": 150000,
+            "memberships": frozenset(replace(m, inherit=True) for m in live.memberships),
+            "tables": Tables(),
+        },
         [],
     ),
     (
