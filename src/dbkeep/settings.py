@@ -20,6 +20,29 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PostgreSQLServer(Settings):
+    """The server's configuration on this host; without it a plan leaves the server's settings alone.
+
+    `configuration_file` is the drop-in that holds sql/settings.yml; `settings` are those that only the host or its
+    inventory knows. `memory_bytes` and `processors` are what PostgreSQL may use of the host. `unit` is the systemd
+    service to restart where that is allowed.
+    """
+
+    configuration_file: Path
+    settings: dict[str, bool | int | float | str] = {}
+    memory_bytes: int
+    processors: float
+    unit: str | None = None
+    restart_allowed: bool = False
+
+
+class PostgreSQLArchive(Settings):
+    """The drop-in that makes the server archive. The role backup says so in postgresql.d/archive.json."""
+
+    configuration_file: Path
+    settings: dict[str, bool | int | float | str] = {}
+
+
 class PostgreSQLSettings(Settings):
     """The local socket, as a user that pg_ident.conf maps to `user` (peer authentication: no password)."""
 
@@ -27,6 +50,8 @@ class PostgreSQLSettings(Settings):
     port: int
     user: str = "postgres"
     database: str = "chat"
+    server: PostgreSQLServer | None = None
+    archive: PostgreSQLArchive | None = None
 
 
 class MongoDBSettings(Settings):
@@ -71,11 +96,16 @@ S = TypeVar("S", bound=Settings)
 def read_settings(name: str, model: type[S], directory: Path = AGENT_DIRECTORY) -> S | None:
     """Return the settings in `directory`/`name`.json, or None when the host does not have that file.
 
+    A role adds keys to another role's settings with a file in `directory`/`name`.d.
+
     Raises UsageError naming file and key when the file cannot be read or used.
     """
     path = directory / f"{name}.json"
     try:
-        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for addition in sorted((directory / f"{name}.d").glob("*.json")):
+            values |= json.loads(addition.read_text(encoding="utf-8"))
+        return model.model_validate(values)
     except FileNotFoundError:
         return None
     except ValidationError as error:

@@ -10,7 +10,8 @@ import psycopg
 from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.plan import Change, Plan
-from dbkeep.postgresql import inspect, migrations
+from dbkeep.postgresql import diff_settings, inspect, inspect_settings, migrations, server
+from dbkeep.postgresql.configuration import drop_ins
 from dbkeep.postgresql.connect import MAINTENANCE, Connection, DatabaseMissingError, connect, one_line
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
@@ -39,6 +40,7 @@ def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str,
 
     Raises DeclaredError when the server refuses a declared expression, UsageError when the server cannot be used.
     """
+    first, last = _settings(settings, declared)
     try:
         with connect(settings, declared.scope.database) as connection:
             live = inspect.inspect(connection, declared)
@@ -47,7 +49,17 @@ def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str,
         # A new database is a copy of template1, so that is what it starts with.
         with connect(settings, "template1") as connection:
             live, normal = inspect.inspect(connection, declared), Normal()
-    return Plan(ENGINE, tuple(diff(declared, live, normal, secrets)))
+    return Plan(ENGINE, (*first, *diff(declared, live, normal, secrets), *last))
+
+
+def _settings(settings: PostgreSQLSettings, declared: Declared) -> tuple[list[Change], list[Change]]:
+    """Return the changes of the server's settings that come first and last; none where it is not told its files."""
+    if not settings.server:
+        return [], []
+    with connect(settings, MAINTENANCE, options="") as connection:
+        paths = drop_ins(declared.configuration, settings, connection.info.server_version // 10000)
+        live = inspect_settings.inspect(connection, paths)
+    return diff_settings.diff(declared.configuration, live, settings)
 
 
 def apply(
@@ -109,6 +121,9 @@ def _executor(settings: PostgreSQLSettings, managed: str) -> Iterator[Callable[[
             operation = change.operation
             if isinstance(operation, RunMigration):
                 migrations.run(settings, managed, operation)
+                return
+            if isinstance(operation, server.Operation):
+                server.run(settings, operation)
                 return
             name = operation.database or managed
             if name not in connections:

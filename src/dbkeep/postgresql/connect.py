@@ -24,8 +24,10 @@ class DatabaseMissingError(UsageError):
 
 
 @contextmanager
-def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterator[Connection]:
+def connect(settings: PostgreSQLSettings, database: str | None = None, options: str = SESSION) -> Iterator[Connection]:
     """Yield an autocommit connection to `database` (default: the one of `settings`) and close it.
+
+    `options` are the settings that the session brings along.
 
     Raises DatabaseMissingError, UsageError when the server cannot be used, and DbkeepError for an error of the server
     inside the block.
@@ -35,7 +37,7 @@ def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterat
     try:
         connection = psycopg.connect(
             host=str(settings.socket_directory), port=settings.port, user=settings.user, dbname=name,
-            autocommit=True, connect_timeout=10, application_name="dbkeep", options=SESSION,
+            autocommit=True, connect_timeout=10, application_name="dbkeep", options=options,
         )  # fmt: skip
     except psycopg.OperationalError as error:
         if name != MAINTENANCE and not _exists(settings, name):

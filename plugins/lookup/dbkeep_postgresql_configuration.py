@@ -1,0 +1,68 @@
+"""Renders a configuration file of PostgreSQL on the controller, exactly as the agent's plan expects it on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+from pydantic import ValidationError
+
+from dbkeep.environment import checkout
+from dbkeep.errors import DbkeepError
+from dbkeep.postgresql.configuration import archive_settings, drop_in, read, server_settings
+from dbkeep.settings import PostgreSQLArchive, PostgreSQLServer
+
+DOCUMENTATION = """
+name: dbkeep_postgresql_configuration
+short_description: Renders a configuration file of PostgreSQL
+description:
+  - Joins sql/settings.yml of the checkout with what only the host knows. The agent compares the live server and the
+    file with the same rendering, so both agree by construction.
+options:
+  _terms:
+    description: Parts of sql/settings.yml, of C(server) and C(archive).
+    type: list
+    elements: str
+    required: true
+  version:
+    description: Major version of the server. Settings that it does not know are left out.
+    type: int
+    required: true
+  host:
+    description: What the agent's settings say about the part.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = """
+- name: Write the settings of the archive
+  ansible.builtin.copy:
+    content: "{{ lookup('dbkeep_postgresql_configuration', 'archive', version=15,
+                 host={'configuration_file': '/etc/postgresql/15/main/conf.d/70-dbkeep-backup.conf'}) }}"
+    dest: /etc/postgresql/15/main/conf.d/70-dbkeep-backup.conf
+    mode: "0640"
+"""
+
+RETURN = """
+_list:
+  description: The text of the file for each part.
+  type: list
+  elements: str
+"""
+
+
+class LookupModule(LookupBase):
+    def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[str]:
+        self.set_options(var_options=variables, direct=kwargs)
+        try:
+            return [drop_in(self._settings(part)) for part in terms]
+        except (DbkeepError, ValidationError) as error:
+            raise AnsibleError(f"postgresql settings: {error}") from None
+
+    def _settings(self, part: str) -> dict[str, str]:
+        configuration, host = read(checkout() / "sql" / "settings.yml"), self.get_option("host")
+        if part == "archive":
+            return archive_settings(configuration, PostgreSQLArchive.model_validate(host).settings)
+        server = PostgreSQLServer.model_validate(host)
+        return server_settings(configuration, server, self.get_option("version"))

@@ -1,0 +1,112 @@
+"""What an apply does to the server as a whole: writes its files, has them read, resets a setting, restarts it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from dbkeep.errors import DbkeepError
+from dbkeep.host import replace_file, restart
+from dbkeep.postgresql.connect import MAINTENANCE, Connection, connect
+from dbkeep.settings import PostgreSQLSettings
+
+RELOAD_SECONDS = 10
+# A setting that needs a restart is reported with the same words as one that the server does not take.
+ERRORS = """
+SELECT f.sourcefile || ':' || f.sourceline || coalesce(': ' || f.name, '') || ': ' || f.error
+FROM pg_file_settings f LEFT JOIN pg_settings s ON lower(s.name) = lower(f.name)
+WHERE f.error IS NOT NULL AND f.sourcefile = %s AND s.context IS DISTINCT FROM 'postmaster'
+ORDER BY f.seqno
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """New text for a configuration file, which the server then reads."""
+
+    path: Path
+    new_text: str = field(repr=False)
+
+    def text(self) -> str:
+        return f"write {self.path}; SELECT pg_reload_conf()"
+
+
+@dataclass(frozen=True, slots=True)
+class ResetSetting:
+    """Takes back what ALTER SYSTEM set."""
+
+    name: str
+
+    def text(self) -> str:
+        return f"ALTER SYSTEM RESET {self.name}; SELECT pg_reload_conf()"
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Has the server read its files again."""
+
+    def text(self) -> str:
+        return "SELECT pg_reload_conf()"
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A restart of the server's service, for what only its start reads."""
+
+    unit: str
+
+    def text(self) -> str:
+        return f"systemctl restart {self.unit}"
+
+
+Operation = WriteFile | ResetSetting | Reload | Restart
+
+
+def run(settings: PostgreSQLSettings, operation: Operation) -> None:
+    """Do it, and return when every new session finds it done.
+
+    Raises DbkeepError when the server refuses a file's text, which then is what it was before, or does not come back.
+    """
+    if isinstance(operation, Restart):
+        restart(operation.unit)
+        with connect(settings, MAINTENANCE):
+            return
+    with connect(settings, MAINTENANCE) as connection:
+        if isinstance(operation, WriteFile):
+            _write(connection, operation)
+        elif isinstance(operation, ResetSetting):
+            names = [sql.Identifier(part) for part in operation.name.split(".")]
+            connection.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.SQL(".").join(names)))
+        _reload(connection)
+
+
+def _write(connection: Connection, operation: WriteFile) -> None:
+    before = operation.path.read_text(encoding="utf-8", errors="replace") if operation.path.exists() else None
+    replace_file(operation.path, operation.new_text)
+    wrong = connection.execute(ERRORS, [str(operation.path)]).fetchone()
+    if wrong:
+        if before is None:
+            operation.path.unlink()
+        else:
+            replace_file(operation.path, before)
+        raise DbkeepError(f"the server refuses {wrong[0]}; the file is as it was")
+
+
+def _reload(connection: Connection) -> None:
+    """The server tells its sessions to read the files after it has read them itself."""
+    loaded = _loaded(connection)
+    connection.execute("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + RELOAD_SECONDS
+    while _loaded(connection) == loaded:
+        if time.monotonic() > deadline:
+            raise DbkeepError("the server did not read its configuration: its log says why")
+        time.sleep(0.01)
+
+
+def _loaded(connection: psycopg.Connection[tuple[object, ...]]) -> object:
+    row = connection.execute("SELECT pg_conf_load_time()").fetchone()
+    return row[0] if row else None

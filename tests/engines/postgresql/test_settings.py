@@ -1,0 +1,283 @@
+"""The server's settings on a real server: each way to break them is named and mended, a restart only when allowed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+from dbkeep import postgresql
+from dbkeep.plan import ApplyError, Change
+from dbkeep.postgresql import Declared
+from dbkeep.postgresql.configuration import drop_in, drop_ins
+from dbkeep.postgresql.diff_settings import canonical
+from dbkeep.postgresql.inspect_settings import inspect
+from dbkeep.sandbox import postgresql as sandbox
+from dbkeep.settings import PostgreSQLServer, PostgreSQLSettings
+from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
+
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server whose files are ours to break."""
+
+    settings: PostgreSQLSettings
+    declared: Declared
+    secrets: dict[str, str]
+
+    @property
+    def file(self) -> Path:
+        assert self.settings.server
+        return self.settings.server.configuration_file
+
+    def with_settings(self, **changed: Any) -> Server:
+        """The same server, whose environment has other postgresql_settings."""
+        assert self.settings.server
+        server = self.settings.server.model_copy(update={"settings": {**self.settings.server.settings, **changed}})
+        return Server(self.settings.model_copy(update={"server": server}), self.declared, self.secrets)
+
+    def plan(self) -> list[Change]:
+        return list(postgresql.plan(self.settings, self.declared, self.secrets))
+
+    def named(self) -> set[tuple[str, str]]:
+        return {(change.kind, Path(change.target).name) for change in self.plan()}
+
+    def apply(self) -> tuple[Change, ...]:
+        return postgresql.apply(self.settings, self.declared, self.secrets)
+
+    def execute(self, *statements: str) -> Any:
+        with psycopg.connect(
+            host=str(self.settings.socket_directory), port=self.settings.port, user="postgres", dbname="postgres",
+            autocommit=True,
+        ) as session:  # fmt: skip
+            for statement in statements:
+                cursor = session.execute(statement.encode())
+            return cursor.fetchone() if cursor.description else None
+
+    def write(self, path: Path, text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+        give(path)
+
+
+def give(path: Path) -> None:
+    """Make the server's user the owner, as the role does."""
+    path.chmod(0o700 if path.is_dir() else 0o600)
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("postgres")
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def issue(folder: Path) -> None:
+    authority, key = new_private_key(), new_private_key()
+    certificate = new_authority(authority, "test")
+    signed = sign(
+        new_request(key, "localhost"),
+        Subject("localhost", ("localhost",)),
+        private_key=authority,
+        authority=certificate,
+    )
+    for name, text in (("ca.crt", certificate), ("server.crt", signed), ("server.key", key)):
+        (folder / name).write_text(text, encoding="utf-8")
+        give(folder / name)
+
+
+@pytest.fixture(scope="module")
+def configured(servers: Path) -> PostgreSQLSettings:
+    """What the role knows of a host with one server, whose files lie in a folder of the test."""
+    folder = servers / "conf.d"
+    folder.mkdir()
+    give(folder)
+    issue(folder)
+    return PostgreSQLSettings(
+        socket_directory=Path("/nowhere"),
+        port=5432,
+        server=PostgreSQLServer(
+            configuration_file=folder / "60-dbkeep.conf",
+            settings={
+                "ssl_ca_file": f"{folder}/ca.crt", "ssl_cert_file": f"{folder}/server.crt",
+                "ssl_key_file": f"{folder}/server.key",
+                # Debian has pgaudit in a package of its own, which this machine need not have.
+                "shared_preload_libraries": "pg_stat_statements",
+            },
+            memory_bytes=256 * MEBIBYTE,
+            processors=2,
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(
+    servers: Path, configured: PostgreSQLSettings, declared: Declared, secrets: dict[str, str]
+) -> Iterator[Server]:
+    """A server that is as declared, its settings too; a test that breaks it mends it."""
+    major = int(sandbox.find_binaries().parent.name)
+    for path, settings in drop_ins(declared.configuration, configured, major).items():
+        path.write_text(drop_in(settings), encoding="utf-8")
+        give(path)
+    assert configured.server
+    folder = configured.server.configuration_file.parent
+    with sandbox.start(servers / "settings", fast=False, include_directory=folder) as reached:
+        running = Server(reached.model_copy(update={"server": configured.server}), declared, secrets)
+        running.apply()
+        yield running
+
+
+class Break(NamedTuple):
+    """How to break a setting: SQL, or a line that the file gets in place of its own (no line: the file is gone)."""
+
+    name: str
+    named: set[tuple[str, str]]
+    sql: tuple[str, ...] = ()
+    setting: str = ""
+    line: str | None = None
+    reload: bool = True
+
+
+FILE = ("configuration file", "60-dbkeep.conf")
+BREAKS = (
+    Break("ALTER SYSTEM", {("server setting", "work_mem")}, sql=("ALTER SYSTEM SET work_mem = '1GB'",)),
+    Break("the same value", {("server setting", "fsync")}, sql=("ALTER SYSTEM SET fsync = on",)),
+    Break("not loaded", {("server setting", "fsync")}, sql=("ALTER SYSTEM SET fsync = off",), reload=False),
+    Break("start only", {("server setting", "huge_pages")}, sql=("ALTER SYSTEM SET huge_pages = off",)),
+    Break(
+        "library's setting",
+        {("server setting", "pg_stat_statements.track")},
+        sql=("ALTER SYSTEM SET pg_stat_statements.track = 'none'",),
+    ),
+    Break("edited", {FILE}, setting="log_statement", line="log_statement = 'none'"),
+    Break("edited, not loaded", {FILE}, setting="log_statement", line="log_statement = 'none'", reload=False),
+    Break("line added", {FILE}, setting="jit", line="jit = 'off'\nenable_seqscan = off"),
+    Break("unreadable", {FILE}, setting="jit", line="jit ="),
+    Break("start only, edited", {FILE}, setting="max_connections", line="max_connections = 50"),
+    Break("deleted", {FILE}, setting="*"),
+    Break("deleted, not loaded", {FILE}, setting="*", reload=False),
+)
+
+
+@pytest.mark.parametrize("case", BREAKS, ids=[case.name for case in BREAKS])
+def test_break_is_named_and_mended(case: Break, server: Server) -> None:
+    before = server.file.read_text(encoding="utf-8")
+    if case.sql:
+        server.execute(*case.sql)
+    elif case.line is None:
+        server.file.unlink()
+    else:
+        lines = [case.line if line.startswith(f"{case.setting} =") else line for line in before.splitlines()]
+        server.write(server.file, "\n".join(lines) + "\n")
+    if case.reload:
+        server.execute("SELECT pg_reload_conf()", "SELECT pg_sleep(0.2)")
+    try:
+        assert server.named() == case.named
+    finally:
+        server.apply()
+    assert server.named() == set()
+    assert server.file.read_text(encoding="utf-8") == before
+    assert server.file.stat().st_mode & 0o007 == 0
+    assert server.execute("SHOW work_mem") != ("1GB",)
+    assert server.execute("SHOW log_statement") == ("ddl",)
+
+
+def test_a_later_file_is_named_and_left_to_a_person(server: Server) -> None:
+    later = server.file.with_name("90-local.conf")
+    server.write(later, "# ours\nwork_mem = '512MB'\n")
+    try:
+        change, *others = server.plan()
+        assert not others
+        assert (change.target, change.summary) == ("work_mem", f'is set to "512MB" by {later}:2')
+        assert change.waits_for
+        assert server.apply() == ()
+        assert later.exists()
+        server.execute("SELECT pg_reload_conf()", "SELECT pg_sleep(0.2)")
+    finally:
+        later.unlink()
+    assert server.named() == {("reload", "server")}
+    server.apply()
+    assert server.named() == set()
+
+
+def test_a_file_that_stops_every_reload_is_named(server: Server) -> None:
+    later = server.file.with_name("90-local.conf")
+    server.write(later, "work_mem 12 34\n")
+    try:
+        change, *others = server.plan()
+        assert not others
+        assert (change.target, change.summary) == (f"{later}:1", "syntax error")
+    finally:
+        later.unlink()
+    assert server.named() == set()
+
+
+def test_what_needs_a_restart_is_said_and_left_until_it_is_allowed(server: Server) -> None:
+    changed = server.with_settings(max_connections=150, log_min_duration_statement="2s")
+    started = server.execute("SELECT pg_postmaster_start_time()")
+    try:
+        assert changed.named() == {FILE, ("restart", "server")}
+        assert [change.kind for change in changed.apply()] == ["configuration file"]
+        assert server.execute("SHOW log_min_duration_statement") == ("2s",)
+        assert server.execute("SHOW max_connections") == ("100",)
+        (left,) = changed.plan()
+        assert left.summary == 'max_connections is "100", declared "150"'
+        assert "-e postgresql_restart_allowed=true" in (left.waits_for or "")
+        assert server.execute("SELECT pg_postmaster_start_time()") == started
+    finally:
+        server.apply()
+    assert server.named() == set()
+
+
+def test_a_value_that_the_server_does_not_take_changes_nothing(server: Server) -> None:
+    before = server.file.read_text(encoding="utf-8")
+    for settings, message in (
+        ({"work_mem": "lots"}, '"lots" is no number with a unit like kB'),
+        ({"work_mem": "1kB"}, "1kB is outside 64 to"),
+        ({"log_statement": "most"}, '"most" is none of none, ddl, mod, all'),
+        ({"jit": "maybe"}, '"maybe" is none of on, off'),
+        ({"work_memory": "1GB"}, "no such setting"),
+        ({"timezone": "Nowhere/None"}, "the server refuses .*timezone"),
+    ):
+        with pytest.raises(ApplyError, match=message):
+            server.with_settings(**settings).apply()
+        assert server.file.read_text(encoding="utf-8") == before
+    assert server.named() == set()
+
+
+SPELLINGS = (
+    *(("work_mem", text) for text in ("65536", "64MB", "0.0625GB", " 64 MB ", "65536kB", "67108864B")),
+    *(("lock_timeout", text) for text in ("1000", "1s", "0.5min", "1500us", "1e3", "1d")),
+    *(("log_min_duration_statement", text) for text in ("-1", "0", "250ms")),
+    *(("jit", text) for text in ("on", "TRUE", "yes", "1", "Off", "0")),
+    *(("wal_compression", text) for text in ("on", "off", "pglz", "lz4", "true")),
+    *(("log_statement", text) for text in ("DDL", "none")),
+    *(("synchronous_commit", text) for text in ("on", "remote_apply", "true", "0")),
+    *(("random_page_cost", text) for text in ("1.1", "4", "1e1")),
+)
+
+
+def test_spellings_are_one_value_as_the_server_says(server: Server) -> None:
+    with postgresql.connect(server.settings, "postgres") as connection:
+        for name, text in SPELLINGS:
+            with connection.transaction(force_rollback=True):
+                have = inspect(connection, ()).settings[name]
+                connection.execute("SELECT set_config(%s, %s, true)", [name, text])
+                row = connection.execute("SELECT setting FROM pg_settings WHERE name = %s", [name]).fetchone()
+                assert row
+                assert canonical(name, text, have) == canonical(name, row[0], have), (name, text)
+
+
+def test_a_setting_of_the_command_line_is_named(
+    servers: Path, server: Server, declared: Declared, secrets: dict[str, str]
+) -> None:
+    with sandbox.start(
+        servers / "command", fast=False, include_directory=server.file.parent, options={"work_mem": "128MB"}
+    ) as reached:
+        started = Server(reached.model_copy(update={"server": server.settings.server}), declared, secrets)
+        change = started.plan()[0]
+    assert (change.target, change.summary) == ("work_mem", 'is set to "131072" by the command line')
+    assert change.waits_for
