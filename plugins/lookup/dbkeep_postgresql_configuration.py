@@ -10,27 +10,28 @@ from pydantic import ValidationError
 
 from dbkeep.environment import checkout
 from dbkeep.errors import DbkeepError
-from dbkeep.postgresql.configuration import archive_settings, drop_in, read, server_settings
-from dbkeep.settings import PostgreSQLArchive, PostgreSQLServer
+from dbkeep.postgresql import hba, read_declared
+from dbkeep.postgresql.configuration import archive_settings, drop_in, server_settings
+from dbkeep.settings import PostgreSQLAccess, PostgreSQLArchive, PostgreSQLServer
 
 DOCUMENTATION = """
 name: dbkeep_postgresql_configuration
 short_description: Renders a configuration file of PostgreSQL
 description:
-  - Joins sql/settings.yml of the checkout with what only the host knows. The agent compares the live server and the
-    file with the same rendering, so both agree by construction.
+  - Joins sql/settings.yml and sql/roles.yml of the checkout with what only the host knows. The agent compares the live
+    server and the file with the same rendering, so both agree by construction.
 options:
   _terms:
-    description: Parts of sql/settings.yml, of C(server) and C(archive).
+    description: The files, of C(server) and C(archive) (settings), C(hba) and C(ident) (client authentication).
     type: list
     elements: str
     required: true
   version:
     description: Major version of the server. Settings that it does not know are left out.
     type: int
-    required: true
+    default: 0
   host:
-    description: What the agent's settings say about the part.
+    description: What the agent's settings say about the file.
     type: dict
     required: true
 """
@@ -56,13 +57,18 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            return [drop_in(self._settings(part)) for part in terms]
+            return [self._text(name) for name in terms]
         except (DbkeepError, ValidationError) as error:
-            raise AnsibleError(f"postgresql settings: {error}") from None
+            raise AnsibleError(f"PostgreSQL: {' '.join(str(error).split())}") from None
 
-    def _settings(self, part: str) -> dict[str, str]:
-        configuration, host = read(checkout() / "sql" / "settings.yml"), self.get_option("host")
-        if part == "archive":
-            return archive_settings(configuration, PostgreSQLArchive.model_validate(host).settings)
+    def _text(self, name: str) -> str:
+        declared, host = read_declared(checkout()), self.get_option("host")
+        if name == "hba":
+            return hba.hba(declared, PostgreSQLAccess.model_validate(host))
+        if name == "ident":
+            return hba.ident()
+        if name == "archive":
+            archive = PostgreSQLArchive.model_validate(host)
+            return drop_in(archive_settings(declared.configuration, archive.settings))
         server = PostgreSQLServer.model_validate(host)
-        return server_settings(configuration, server, self.get_option("version"))
+        return drop_in(server_settings(declared.configuration, server, self.get_option("version")))

@@ -43,6 +43,19 @@ class PostgreSQLArchive(Settings):
     settings: dict[str, bool | int | float | str] = {}
 
 
+class PostgreSQLAccess(Settings):
+    """Who logs on from where. Every role that logs on may do so from this host, `api_roles` from the API's hosts too.
+
+    An address is one of IPv4 or IPv6, a network, or a host's name.
+    """
+
+    hba_file: Path
+    ident_file: Path
+    own_addresses: tuple[str, ...]
+    api_addresses: tuple[str, ...] = ()
+    api_roles: tuple[str, ...] = ()
+
+
 class PostgreSQLSettings(Settings):
     """The local socket, as a user that pg_ident.conf maps to `user` (peer authentication: no password)."""
 
@@ -51,7 +64,15 @@ class PostgreSQLSettings(Settings):
     user: str = "postgres"
     database: str = "chat"
     server: PostgreSQLServer | None = None
+    access: PostgreSQLAccess | None = None
     archive: PostgreSQLArchive | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The server's files that dbkeep writes on this host."""
+        parts = (self.server, self.archive)
+        access = (self.access.hba_file, self.access.ident_file) if self.access else ()
+        return (*(part.configuration_file for part in parts if part), *access)
 
 
 class MongoDBSettings(Settings):

@@ -11,7 +11,6 @@ from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.plan import Change, Plan
 from dbkeep.postgresql import diff_settings, inspect, inspect_settings, migrations, server
-from dbkeep.postgresql.configuration import drop_ins
 from dbkeep.postgresql.connect import MAINTENANCE, Connection, DatabaseMissingError, connect, one_line
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
@@ -57,9 +56,8 @@ def _settings(settings: PostgreSQLSettings, declared: Declared) -> tuple[list[Ch
     if not settings.server:
         return [], []
     with connect(settings, MAINTENANCE, options="") as connection:
-        paths = drop_ins(declared.configuration, settings, connection.info.server_version // 10000)
-        live = inspect_settings.inspect(connection, paths)
-    return diff_settings.diff(declared.configuration, live, settings)
+        live = inspect_settings.inspect(connection, settings.files)
+    return diff_settings.diff(declared, live, settings)
 
 
 def apply(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from dbkeep.declared import Model, line_of, read_model, read_yaml
 from dbkeep.errors import DeclaredError, UsageError
@@ -49,9 +49,17 @@ class Setting(Model):
         return self
 
 
+def _kind(value: object) -> str:
+    return "mapping" if isinstance(value, dict | Setting) else "value"
+
+
+# Told apart before they are checked, so that an error is about what was meant.
+Declaration = Annotated[Annotated[Value, Tag("value")] | Annotated[Setting, Tag("mapping")], Discriminator(_kind)]
+
+
 class Group(Model):
     why: str
-    settings: dict[Name, Value | Setting]
+    settings: dict[Name, Declaration]
 
 
 class Configuration(Model):

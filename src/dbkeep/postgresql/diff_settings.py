@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.plan import Change, Risk
-from dbkeep.postgresql.configuration import Configuration, drop_in, drop_ins
+from dbkeep.postgresql import hba
+from dbkeep.postgresql.configuration import drop_in, drop_ins
 from dbkeep.postgresql.inspect_settings import Line, LiveConfiguration, LiveSetting
+from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.server import Operation, Reload, ResetSetting, Restart, WriteFile
 from dbkeep.settings import PostgreSQLSettings
 
@@ -28,17 +30,17 @@ BOOLEANS = {"on": "on", "true": "on", "yes": "on", "1": "on", "off": "off", "fal
 SYNONYMS = {("wal_compression", "on"): "pglz"}
 
 
-def diff(
-    configuration: Configuration, live: LiveConfiguration, host: PostgreSQLSettings
-) -> tuple[list[Change], list[Change]]:
+def diff(declared: Declared, live: LiveConfiguration, host: PostgreSQLSettings) -> tuple[list[Change], list[Change]]:
     """Return the changes that a reload finishes, which come first, and the restart, which comes after everything else.
 
     Raises UsageError when a setting of the host is not what another one is computed from.
     """
-    files = drop_ins(configuration, host, live.major)
+    files = drop_ins(declared.configuration, host, live.major)
     wanted = {name: value for settings in files.values() for name, value in settings.items()}
     state = _State(live, wanted, frozenset(files))
-    reloads = [*state.refused(), *_files(files, live), *state.overrides(), *state.broken_files()]
+    texts = {path: drop_in(settings) for path, settings in files.items()}
+    texts |= hba.files(declared, host.access) if host.access else {}
+    reloads = [*state.refused(), *_files(texts, live), *state.overrides(), *state.broken_files()]
     if not any(isinstance(change.operation, WriteFile | ResetSetting) for change in reloads):
         reloads += state.reload()
     return reloads, list(state.restart(host))
@@ -62,23 +64,30 @@ def _change(
     )  # fmt: skip
 
 
-def _files(files: Mapping[Path, Mapping[str, str]], live: LiveConfiguration) -> Iterator[Change]:
+def _files(texts: Mapping[Path, str], live: LiveConfiguration) -> Iterator[Change]:
     """Our files that are missing or hold something else."""
-    for path, settings in files.items():
-        text = drop_in(settings)
-        if live.files.get(path) == text:
+    for path, text in texts.items():
+        have = live.files.get(path)
+        if have == text:
             continue
-        have = {line.name: line.value for line in live.lines if line.path == path and line.name}
-        names = sorted(name for name in have.keys() | settings.keys() if have.get(name) != settings.get(name))
-        if live.files.get(path) is None:
+        extra, lacking = _lines(have or "", but_not=text), _lines(text, but_not=have or "")
+        names = sorted({line.split("=")[0].strip() for line in (*extra, *lacking) if re.match(r"[\w.]+ *=", line)})
+        if have is None:
             summary = "is missing"
+        elif names:
+            summary = f"differs in {', '.join(names)}"
         else:
-            summary = f"differs in {', '.join(names)}" if names else "holds other text"
+            summary = f"has {len(extra)} lines that are not ours and lacks {len(lacking)}"
         yield _change(
             "configuration file", str(path), summary, WriteFile(path, text),
-            before={name: have[name] for name in names if name in have},
-            after={name: settings[name] for name in names if name in settings},
+            before="\n".join(extra), after="\n".join(lacking),
         )  # fmt: skip
+
+
+def _lines(text: str, *, but_not: str) -> list[str]:
+    """Return the lines of `text` that say something and are not in the other text."""
+    others = set(but_not.splitlines())
+    return [line for line in text.splitlines() if line.strip() and line not in others and not line.startswith("#")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +166,11 @@ class _State:
             name for name, value in sorted(self.wanted.items())
             if (have := self.live.settings.get(name)) and have.pending_restart and self._same(name, value, have)
         ]  # fmt: skip
-        if names or stale:
+        said = [*self._said(names), *(f"{name} was changed back" for name in stale)]
+        if said or self.live.unread:
+            said += [f"{path} changed after the server read it" for path in self.live.unread if not said]
             yield _change(
-                "reload", "server", "; ".join([*self._said(names), *(f"{name} was changed back" for name in stale)]),
+                "reload", "server", "; ".join(said),
                 Reload(), before={name: self.live.settings[name].value for name in names},
                 after={name: self.wanted[name] for name in names},
             )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,9 @@ SELECT lower(name), reset_val, context, vartype, unit, enumvals, min_val::float8
 FROM pg_settings
 """
 LINES = "SELECT lower(name), setting, sourcefile, sourceline, error FROM pg_file_settings ORDER BY seqno"
-AUTOMATIC_FILE = "SELECT current_setting('data_directory') || '/postgresql.auto.conf'"
+PLACES = """
+SELECT current_setting('data_directory') || '/postgresql.auto.conf', extract(epoch FROM pg_conf_load_time())::float8
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +49,24 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LiveConfiguration:
-    """`files` is the text of our files, None where one is missing; `automatic_file` is what ALTER SYSTEM writes."""
+    """`files` is the text of our files, None where one is missing; `automatic_file` is what ALTER SYSTEM writes.
+
+    `unread` are those of our files that changed after the server read its configuration.
+    """
 
     version: int
     settings: dict[str, LiveSetting]
     lines: tuple[Line, ...]
     automatic_file: Path
     files: dict[Path, str | None] = field(default_factory=dict)
+    unread: tuple[Path, ...] = ()
 
     @property
     def major(self) -> int:
         return self.version // 10000
 
 
-def inspect(connection: Connection, paths: Iterable[Path]) -> LiveConfiguration:
+def inspect(connection: Connection, paths: Collection[Path]) -> LiveConfiguration:
     """Return the settings of the server and the text of the files at `paths` and of the automatic one.
 
     The connection sets nothing itself, or that would be seen. Raises UsageError when a file cannot be read.
@@ -73,9 +79,10 @@ def inspect(connection: Connection, paths: Iterable[Path]) -> LiveConfiguration:
         Line(name, value, Path(path or ""), number or 0, error)
         for name, value, path, number, error in connection.execute(LINES)
     )
-    automatic_file = Path(*connection.execute(AUTOMATIC_FILE).fetchone() or ())
-    files = {path: _text(path) for path in (*paths, automatic_file)}
-    return LiveConfiguration(connection.info.server_version, settings, lines, automatic_file, files)
+    automatic_file, read_at = connection.execute(PLACES).fetchone() or ("", 0.0)
+    files = {path: _text(path) for path in (*paths, Path(automatic_file))}
+    unread = tuple(path for path in paths if path.exists() and path.stat().st_ctime > read_at)
+    return LiveConfiguration(connection.info.server_version, settings, lines, Path(automatic_file), files, unread)
 
 
 def _text(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +18,15 @@ from dbkeep.settings import PostgreSQLSettings
 RELOAD_SECONDS = 10
 # A setting that needs a restart is reported with the same words as one that the server does not take.
 ERRORS = """
-SELECT f.sourcefile || ':' || f.sourceline || coalesce(': ' || f.name, '') || ': ' || f.error
+SELECT f.sourcefile || ':' || f.sourceline || coalesce(': ' || f.name, '') || ': ' || error
 FROM pg_file_settings f LEFT JOIN pg_settings s ON lower(s.name) = lower(f.name)
-WHERE f.error IS NOT NULL AND f.sourcefile = %s AND s.context IS DISTINCT FROM 'postmaster'
-ORDER BY f.seqno
+WHERE error IS NOT NULL AND f.sourcefile = %(path)s AND s.context IS DISTINCT FROM 'postmaster'
+UNION ALL
+SELECT %(path)s || ':' || line_number || ': ' || error FROM pg_hba_file_rules
+WHERE error IS NOT NULL AND current_setting('hba_file') = %(path)s
+UNION ALL
+SELECT %(path)s || ':' || line_number || ': ' || error FROM pg_ident_file_mappings
+WHERE error IS NOT NULL AND current_setting('ident_file') = %(path)s
 """
 
 
@@ -87,12 +93,14 @@ def run(settings: PostgreSQLSettings, operation: Operation) -> None:
 def _write(connection: Connection, operation: WriteFile) -> None:
     before = operation.path.read_text(encoding="utf-8", errors="replace") if operation.path.exists() else None
     replace_file(operation.path, operation.new_text)
-    wrong = connection.execute(ERRORS, [str(operation.path)]).fetchone()
+    wrong = connection.execute(ERRORS, {"path": str(operation.path)}).fetchone()
     if wrong:
         if before is None:
             operation.path.unlink()
         else:
             replace_file(operation.path, before)
+        with suppress(DbkeepError):
+            _reload(connection)
         raise DbkeepError(f"the server refuses {wrong[0]}; the file is as it was")
 
 

@@ -19,7 +19,7 @@ from dbkeep.postgresql.configuration import drop_in, drop_ins
 from dbkeep.postgresql.diff_settings import canonical
 from dbkeep.postgresql.inspect_settings import inspect
 from dbkeep.sandbox import postgresql as sandbox
-from dbkeep.settings import PostgreSQLServer, PostgreSQLSettings
+from dbkeep.settings import PostgreSQLAccess, PostgreSQLServer, PostgreSQLSettings
 from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
 
 MEBIBYTE = 1024 * 1024
@@ -128,6 +128,23 @@ def server(
         running = Server(reached.model_copy(update={"server": configured.server}), declared, secrets)
         running.apply()
         yield running
+
+
+@pytest.fixture
+def guarded(server: Server) -> Iterator[Server]:
+    """The server with its client authentication files in our care; the sandbox's own come back."""
+    place = server.settings.socket_directory.parent
+    access = PostgreSQLAccess(
+        hba_file=place / "pg_hba.conf", ident_file=place / "pg_ident.conf",
+        own_addresses=("127.0.0.1", "198.18.0.11"), api_addresses=("198.18.0.11", "198.18.0.12", "2001:db8::5"),
+        api_roles=("app_api", "app_auth"),
+    )  # fmt: skip
+    kept = access.hba_file.read_text(encoding="utf-8")
+    settings = server.settings.model_copy(update={"access": access})
+    yield Server(settings, server.declared, server.secrets)
+    for path, text in ((access.hba_file, kept), (access.ident_file, "")):
+        server.write(path, text)
+    server.execute("SELECT pg_reload_conf()")
 
 
 class Break(NamedTuple):
@@ -281,3 +298,36 @@ def test_a_setting_of_the_command_line_is_named(
         change = started.plan()[0]
     assert (change.target, change.summary) == ("work_mem", 'is set to "131072" by the command line')
     assert change.waits_for
+
+
+def test_who_logs_on_from_where_is_named_and_mended(guarded: Server) -> None:
+    access = guarded.settings.access
+    assert access
+    assert guarded.named() == {("configuration file", "pg_hba.conf"), ("configuration file", "pg_ident.conf")}
+    guarded.apply()
+    assert guarded.named() == set()
+    assert guarded.execute("SELECT count(*), count(error) FROM pg_hba_file_rules") == (5, 0)
+    assert guarded.execute("SELECT count(*), count(error) FROM pg_ident_file_mappings") == (2, 0)
+
+    text = access.hba_file.read_text(encoding="utf-8")
+    guarded.write(access.hba_file, text + "host all all 0.0.0.0/0 trust\n")
+    guarded.execute("SELECT pg_reload_conf()", "SELECT pg_sleep(0.2)")
+    (change,) = guarded.plan()
+    assert change.before == "host all all 0.0.0.0/0 trust"
+    assert change.summary == "has 1 lines that are not ours and lacks 0"
+    # Mended by hand and not read: the open line is still in force.
+    guarded.write(access.hba_file, text)
+    assert guarded.named() == {("reload", "server")}
+    guarded.apply()
+    assert guarded.named() == set()
+
+
+def test_a_rule_that_the_server_does_not_take_is_not_kept(guarded: Server) -> None:
+    access = guarded.settings.access
+    assert access
+    before = access.hba_file.read_text(encoding="utf-8")
+    wrong = access.model_copy(update={"api_addresses": ("198.18.0.0/99",)})
+    settings = guarded.settings.model_copy(update={"access": wrong})
+    with pytest.raises(ApplyError, match=r"the server refuses .*pg_hba.conf:\d+: invalid CIDR mask"):
+        Server(settings, guarded.declared, guarded.secrets).apply()
+    assert access.hba_file.read_text(encoding="utf-8") == before
