@@ -7,7 +7,12 @@ from dbkeep.checks.control import control, not_applicable
 from dbkeep.checks.plugin import Observe
 from dbkeep.environment import Environment, Host
 
-SITE = "run playbooks/site.yml (role postgresql); a setting that needs a restart is restarted only when that is allowed"
+SITE = (
+    "look at `dbkeep plan postgresql`, then run `dbkeep apply postgresql`; what needs a restart waits for"
+    " playbooks/site.yml -e postgresql_restart_allowed=true"
+)
+# What a plan calls changes of the server's own configuration.
+CONFIGURATION = ("configuration file", "server setting", "reload", "restart")
 
 
 def observe_settings(facts: dict[str, Any], observe: Observe, wanted: dict[str, tuple[str, ...]]) -> list[str]:
@@ -34,6 +39,22 @@ def test_plan_is_empty(
     if target != environment.hosts("postgresql")[0]:
         not_applicable("a replica is what its primary is")
     changes = [f"{change['kind']} {change['target']}: {change['summary']}" for change in plan("postgresql")]
+    observe(changes=changes)
+    assert not changes, f"{len(changes)} changes, first {changes[0]}"
+
+
+@control(
+    "PG-SET-02",
+    "Every setting and rule in force is the declared one: nothing overrides it, nothing waits for a restart",
+    severity="high",
+    sources=("STIG SV-261924", "PostgreSQL manual 20.1 Setting Parameters"),
+    fix=SITE,
+)
+def test_configuration_is_as_declared(plan: Callable[[str], list[dict[str, Any]]], observe: Observe) -> None:
+    changes = [
+        f"{change['kind']} {change['target']}: {change['summary']}"
+        for change in plan("postgresql") if change["kind"] in CONFIGURATION
+    ]  # fmt: skip
     observe(changes=changes)
     assert not changes, f"{len(changes)} changes, first {changes[0]}"
 
@@ -95,6 +116,83 @@ def test_logons_are_logged(postgresql_facts: dict[str, Any], observe: Observe) -
 
 
 @control(
+    "PG-LOG-06",
+    "pgaudit is loaded and records roles, definitions and writes, without parameters",
+    severity="medium",
+    sources=("CIS PostgreSQL 17 3.2", "STIG SV-261861"),
+    fix=SITE,
+)
+def test_audit_is_recorded(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    wrong = observe_settings(postgresql_facts, observe, {"pgaudit.log_parameter": ("off",)})
+    libraries, classes = (
+        [word.strip() for word in (postgresql_facts["settings"].get(name) or "").split(",")]
+        for name in ("shared_preload_libraries", "pgaudit.log")
+    )
+    observe(libraries=libraries, classes=classes)
+    if "pgaudit" not in libraries:
+        wrong.append("pgaudit is not loaded")
+    if "all" not in classes:
+        wrong += [f"pgaudit.log lacks {name}" for name in ("role", "ddl", "write") if name not in classes]
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "PG-LOG-07",
+    "The log is in UTC and asks no name server who a client is",
+    severity="low",
+    sources=("CIS PostgreSQL 17 3.1.22", "CIS PostgreSQL 17 3.1.26"),
+    fix=SITE,
+)
+def test_log_is_in_utc(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    wanted = {"log_timezone": ("UTC", "Etc/UTC"), "log_hostname": ("off",)}
+    wrong = observe_settings(postgresql_facts, observe, wanted)
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "PG-LOG-08",
+    "Replication commands, lock waits and checkpoints are logged",
+    severity="low",
+    sources=("CIS PostgreSQL 17 7.2", "PostgreSQL manual 20.8.3 What to Log"),
+    fix=SITE,
+)
+def test_waits_are_logged(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    names = ("log_replication_commands", "log_lock_waits", "log_checkpoints")
+    wrong = observe_settings(postgresql_facts, observe, dict.fromkeys(names, ("on",)))
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "PG-LOG-01",
+    "The log is there, and only its owner and group read it",
+    severity="medium",
+    sources=("CIS PostgreSQL 17 3.1.6", "STIG SV-261875"),
+    fix="chmod o= on the named file; Debian's logrotate keeps the mode",
+)
+def test_log_is_closed(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    logs = postgresql_facts["logs"]
+    observe(**logs)
+    assert logs, "no log is there: nothing that happens is recorded"
+    wrong = [f"{path} ({file['mode']})" for path, file in logs.items() if int(file["mode"], 8) & 0o027]
+    assert not wrong, f"open: {', '.join(wrong)}"
+
+
+@control(
+    "PG-REP-01",
+    "No replication slot keeps write-ahead log for a consumer that is gone, and none may fill the disk",
+    severity="medium",
+    sources=("CIS PostgreSQL 17 7.5", "PostgreSQL manual 20.6.1 Sending Servers"),
+    fix="drop the slot (pg_drop_replication_slot) or bring its consumer back",
+)
+def test_slots_are_used(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    limit, slots = postgresql_facts["settings"]["max_slot_wal_keep_size"], postgresql_facts["slots"]
+    observe(max_slot_wal_keep_size=limit, slots=slots)
+    assert limit != "-1", "max_slot_wal_keep_size has no limit"
+    stale = [slot["name"] for slot in slots if not slot["active"]]
+    assert not stale, f"unused: {', '.join(stale)}"
+
+
+@control(
     "PG-BAK-03",
     "Commits reach the disk: fsync and full_page_writes are on",
     severity="high",
@@ -117,6 +215,35 @@ def test_developer_switches(postgresql_facts: dict[str, Any], observe: Observe) 
     names = ("allow_system_table_mods", "zero_damaged_pages", "ignore_system_indexes")
     wrong = observe_settings(postgresql_facts, observe, dict.fromkeys(names, ("off",)))
     assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "PG-PRIV-15",
+    "No role may change server settings, and where the server can forbid ALTER SYSTEM it does",
+    severity="medium",
+    sources=("STIG SV-261924", "PostgreSQL manual 20.17: allow_alter_system"),
+    fix=SITE,
+)
+def test_settings_are_not_delegated(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    grants, allowed = postgresql_facts["parameter_grants"], postgresql_facts["settings"].get("allow_alter_system")
+    observe(grants=grants, allow_alter_system=allowed)
+    assert not grants, f"{grants[0]['role']} may {grants[0]['privilege']} {grants[0]['name']}"
+    assert allowed in (None, "off"), f"allow_alter_system is {allowed}"
+
+
+@control(
+    "PG-NET-02",
+    "The socket is for its owner and group only",
+    severity="medium",
+    sources=("pgdsat 2.6", "PostgreSQL manual 20.3.1: unix_socket_permissions"),
+    fix=SITE,
+)
+def test_socket_is_closed(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    sockets = postgresql_facts["sockets"]
+    observe(**sockets)
+    assert sockets, "no socket is there: the observation is wrong"
+    wrong = [f"{path} ({socket['mode']})" for path, socket in sockets.items() if int(socket["mode"], 8) & 0o007]
+    assert not wrong, f"open: {', '.join(wrong)}"
 
 
 @control(
