@@ -40,10 +40,14 @@ def diff(declared: Declared, live: LiveConfiguration, host: PostgreSQLSettings) 
     state = _State(live, wanted, frozenset(files))
     texts = {path: drop_in(settings) for path, settings in files.items()}
     texts |= hba.files(declared, host.access) if host.access else {}
-    reloads = [*state.refused(), *_files(texts, live), *state.overrides(), *state.broken_files()]
+    overrides = list(state.overrides())
+    reloads = [*state.refused(), *_files(texts, live), *overrides, *state.broken_files()]
+    # As long as a person must act first, neither a reload nor a restart changes these.
+    out_of_reach = {change.target for change in overrides if change.waits_for}
+    different = [name for name in state.different() if name not in out_of_reach]
     if not any(isinstance(change.operation, WriteFile | ResetSetting) for change in reloads):
-        reloads += state.reload()
-    return reloads, list(state.restart(host))
+        reloads += state.reload(different)
+    return reloads, list(state.restart(different, host))
 
 
 def _change(
@@ -135,10 +139,10 @@ class _State:
                 )  # fmt: skip
 
     def _comes_after_ours(self, name: str, line: Line) -> bool:
-        """A line of an earlier file counts only while ours is missing, and then our file is the change."""
-        return any(other.name == name and other.path in self.ours for other in self.live.lines) or (
-            line.path == self.live.automatic_file
-        )
+        """While our file is missing, an earlier one has the last word, and then our file is the change."""
+        if line.path == self.live.automatic_file:
+            return True
+        return any(other.name == name and other.path in self.ours for other in self.live.lines)
 
     def _reset(self, name: str) -> Operation:
         """ALTER SYSTEM, or without it (17 and newer may forbid it) the file that it would write."""
@@ -159,9 +163,9 @@ class _State:
                     waits_for="a person who corrects that line: until then the server reads none of its files",
                 )  # fmt: skip
 
-    def reload(self) -> Iterator[Change]:
+    def reload(self, different: list[str]) -> Iterator[Change]:
         """One reload for what the files hold and the server has not read."""
-        names = [name for name in self._different() if self.live.settings[name].context != "postmaster"]
+        names = [name for name in different if self.live.settings[name].context != "postmaster"]
         stale = [
             name for name, value in sorted(self.wanted.items())
             if (have := self.live.settings.get(name)) and have.pending_restart and self._same(name, value, have)
@@ -175,10 +179,9 @@ class _State:
                 after={name: self.wanted[name] for name in names},
             )  # fmt: skip
 
-    def restart(self, host: PostgreSQLSettings) -> Iterator[Change]:
+    def restart(self, different: list[str], host: PostgreSQLSettings) -> Iterator[Change]:
         """One restart for all settings that only a start reads; the files are right by then."""
-        names = [name for name in self._different() if self.live.settings[name].context == "postmaster"]
-        names = [name for name in names if self.live.settings[name].source not in OF_THE_START]
+        names = [name for name in different if self.live.settings[name].context == "postmaster"]
         unit = host.server.unit if host.server else None
         if names:
             yield _change(
@@ -188,7 +191,8 @@ class _State:
                 waits_for=None if unit and host.server and host.server.restart_allowed else RESTART,
             )  # fmt: skip
 
-    def _different(self) -> list[str]:
+    def different(self) -> list[str]:
+        """Names of the settings that the server holds another value of."""
         return [
             name for name, value in sorted(self.wanted.items())
             if (have := self.live.settings.get(name)) and have.source not in OF_A_SESSION

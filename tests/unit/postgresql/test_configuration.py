@@ -10,7 +10,7 @@ import pytest
 from dbkeep.errors import UsageError
 from dbkeep.postgresql import hba, read_declared
 from dbkeep.postgresql.configuration import archive_settings, drop_in, drop_ins, server_settings
-from dbkeep.settings import PostgreSQLAccess, PostgreSQLServer, PostgreSQLSettings
+from dbkeep.settings import PostgreSQLAccess, PostgreSQLServer, PostgreSQLSettings, read_settings
 
 DECLARED = read_declared(Path(__file__).parents[3])
 GIBIBYTE = 1024**3
@@ -110,3 +110,19 @@ def test_no_rule_is_wider_than_it_must_be() -> None:
 
 def test_a_host_on_ipv6_and_no_api_leave_the_roles_of_this_host() -> None:
     assert [rule[3] for rule in rules(own=("127.0.0.1", "fd00::1"))[1:]] == ["127.0.0.1/32", "fd00::1/128"]
+
+
+def test_a_role_adds_to_the_agents_settings_of_another(tmp_path: Path) -> None:
+    (tmp_path / "postgresql.json").write_text('{"socket_directory": "/s", "port": 1}', encoding="utf-8")
+    alone = read_settings("postgresql", PostgreSQLSettings, tmp_path)
+    assert alone
+    assert alone.archive is None
+    (tmp_path / "postgresql.d").mkdir()
+    addition = tmp_path / "postgresql.d" / "archive.json"
+    addition.write_text('{"archive": {"configuration_file": "/conf.d/70.conf"}}', encoding="utf-8")
+    added = read_settings("postgresql", PostgreSQLSettings, tmp_path)
+    assert added
+    assert added.files == (Path("/conf.d/70.conf"),)
+    addition.write_text('{"archive": 1}', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"postgresql.json: archive: "):
+        read_settings("postgresql", PostgreSQLSettings, tmp_path)
