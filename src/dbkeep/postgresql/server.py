@@ -10,12 +10,13 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from dbkeep.errors import DbkeepError
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.host import replace_file, restart
 from dbkeep.postgresql.connect import MAINTENANCE, Connection, connect
 from dbkeep.settings import PostgreSQLSettings
 
 RELOAD_SECONDS = 10
+RESTART_SECONDS = 300
 # A setting that needs a restart is reported with the same words as one that the server does not take.
 ERRORS = """
 SELECT f.sourcefile || ':' || f.sourceline || coalesce(': ' || f.name, '') || ': ' || error
@@ -79,8 +80,8 @@ def run(settings: PostgreSQLSettings, operation: Operation) -> None:
     """
     if isinstance(operation, Restart):
         restart(operation.unit)
-        with connect(settings, MAINTENANCE):
-            return
+        _wait(settings)
+        return
     with connect(settings, MAINTENANCE) as connection:
         if isinstance(operation, WriteFile):
             _write(connection, operation)
@@ -88,6 +89,19 @@ def run(settings: PostgreSQLSettings, operation: Operation) -> None:
             names = [sql.Identifier(part) for part in operation.name.split(".")]
             connection.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.SQL(".").join(names)))
         _reload(connection)
+
+
+def _wait(settings: PostgreSQLSettings) -> None:
+    """Debian's unit counts as started however its server does, which may still replay what it had not yet written."""
+    deadline = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            with connect(settings, MAINTENANCE):
+                return
+        except UsageError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _write(connection: Connection, operation: WriteFile) -> None:

@@ -50,6 +50,11 @@ POSTGRESQL = (
         ),
     ),
     Breakage(
+        ("PG-LOG-10",),
+        as_root("mv /etc/logrotate.d/postgresql-common /root/"),
+        as_root("mv /root/postgresql-common /etc/logrotate.d/"),
+    ),
+    Breakage(
         ("PG-REP-01",),
         psql("SELECT FROM pg_create_physical_replication_slot('probe')"),
         psql("SELECT FROM pg_drop_replication_slot('probe')"),

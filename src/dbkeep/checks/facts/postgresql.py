@@ -18,6 +18,7 @@ from dbkeep.settings import PostgreSQLSettings
 
 # Debian's pg_ctlcluster writes the log there (postgresql-common).
 LOGS = "/var/log/postgresql/*.log"
+ROTATION = ("/usr/sbin/logrotate", "/etc/logrotate.d/postgresql-common")
 SETTINGS = """
 SELECT name, setting FROM pg_settings WHERE name IN (
     'ssl', 'ssl_min_protocol_version', 'password_encryption', 'listen_addresses', 'port', 'unix_socket_permissions',
@@ -124,7 +125,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         [places["data_directory"], places["config_file"], places["hba_file"], places["ident_file"]]
     )
     facts["sockets"] = describe_files([f"{settings.socket_directory}/.s.PGSQL.{settings.port}"])
-    facts["logs"] = describe_files([LOGS])
+    facts["logs"], facts["log_rotation"] = describe_files([LOGS]), describe_files(ROTATION)
     facts["data_on"] = str(Path(places["data_directory"]).parent)
     return facts
 
