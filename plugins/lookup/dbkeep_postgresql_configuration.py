@@ -53,6 +53,13 @@ _list:
 """
 
 
+def plain(value: Any) -> Any:
+    """Return a copy without Ansible's containers, whose items are templates until Python asks for them."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
@@ -62,7 +69,7 @@ class LookupModule(LookupBase):
             raise AnsibleError(f"PostgreSQL: {' '.join(str(error).split())}") from None
 
     def _text(self, name: str) -> str:
-        declared, host = read_declared(checkout()), self.get_option("host")
+        declared, host = read_declared(checkout()), plain(self.get_option("host"))
         if name == "hba":
             return hba.hba(declared, PostgreSQLAccess.model_validate(host))
         if name == "ident":
