@@ -29,6 +29,7 @@ options:
       unit: {description: "Name with its type. init.scope is the service manager itself.", type: str, required: true}
       restart_for: {description: Files (or patterns) it reads at start only., type: list, elements: str, default: []}
       restart_allowed: {description: "If not, a restart it needs is a warning.", type: bool, default: true}
+      restart_variable: {description: "The variable that allows a restart, for that warning.", type: str}
       reload_for: {description: Files (or patterns) it reads again at reload., type: list, elements: str, default: []}
 """
 
@@ -110,7 +111,7 @@ def keep(module: AnsibleModule, wanted: dict[str, Any]) -> list[str]:
     if "restart" in needs and not wanted["restart_allowed"]:
         module.warn(
             f"{unit} runs on without what changed in {', '.join(wanted['restart_for'])}:"
-            " it needs a restart, which is not allowed"
+            f" it needs a restart, which is not allowed: run the playbook with -e {wanted['restart_variable']}=true"
         )
         needs.remove("restart")
         now["restart"] = noted.get("restart")
@@ -130,6 +131,7 @@ def main() -> None:
         "unit": {"type": "str", "required": True},
         "restart_for": {"type": "list", "elements": "str", "default": []},
         "restart_allowed": {"type": "bool", "default": True},
+        "restart_variable": {"type": "str"},
         "reload_for": {"type": "list", "elements": "str", "default": []},
     }
     module = AnsibleModule(
