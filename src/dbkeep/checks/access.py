@@ -148,13 +148,16 @@ class Access:
             keywords |= {"username": user, "password": self._environment.secrets["redis"][user]}
         return redis.Redis(**(keywords | options))
 
-    def tls_version(self, host: Host, variable: str, *, at_most: ssl.TLSVersion, request: bytes = b"") -> str | None:
+    def tls_version(
+        self, host: Host, variable: str, *, at_most: ssl.TLSVersion, ciphers: str = "ALL", request: bytes = b""
+    ) -> str | None:
         """Return the TLS version that a server agrees to, None if to none.
 
-        `request` is what its protocol sends before the handshake; the server answers it with one byte.
+        `ciphers` are all that the client offers up to TLS 1.2. `request` is what the server's protocol wants before the
+        handshake and answers with one byte.
         """
         context = ssl.create_default_context(cafile=str(self.authority))
-        context.set_ciphers("ALL:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # old versions are offered to see them refused
             context.minimum_version = ssl.TLSVersion.TLSv1

@@ -69,6 +69,8 @@ def show_change(change: dict[str, Any], *, statement: bool) -> None:
             console.print(f"              [dim]{escape(line)}[/]")
     if change["refused"]:
         console.print(f"              [red]refused: {escape(change['refused'])}[/]")
+    if change["waits_for"]:
+        console.print(f"              [yellow]needs {escape(change['waits_for'])}[/]")
 
 
 def show_progress(line: str) -> None:
@@ -113,7 +115,7 @@ def _show(plans: list[dict[str, Any]], *, as_json: bool, statements: bool) -> No
 @click.option("--allow-destructive", is_flag=True, help="Also run changes that remove something.")
 @json_option
 def apply_command(environment_name: str, engines: tuple[str, ...], allow_destructive: bool, as_json: bool) -> None:
-    """Make the servers as declared. Exit 0: they are; 1: destructive changes were held back."""
+    """Make the servers as declared. Exit 0: they are; 1: changes were held back."""
     environment = read_environment(environment_name)
     results = []
     for name, host in engine_hosts(environment, engines):
@@ -127,7 +129,7 @@ def apply_command(environment_name: str, engines: tuple[str, ...], allow_destruc
             for change in result["applied"]:
                 show_change(change, statement=False)
             if result["held"]:
-                console.print("  held back until --allow-destructive:")
+                console.print("  held back; what removes something needs --allow-destructive:")
                 for change in result["held"]:
                     show_change(change, statement=False)
     raise SystemExit(1 if any(result["held"] for result in results) else 0)

@@ -10,8 +10,8 @@ import psycopg
 from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError
 from dbkeep.plan import Change, Plan
-from dbkeep.postgresql import apply_lock, inspect, migrations
-from dbkeep.postgresql.connect import MAINTENANCE, SHORT_WAIT, Connection, DatabaseMissingError, advice, connect
+from dbkeep.postgresql import apply_lock, diff_settings, inspect, inspect_settings, migrations, server
+from dbkeep.postgresql.connect import BRIEF_SESSION, MAINTENANCE, Connection, DatabaseMissingError, advice, connect
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.models import Declared
@@ -37,6 +37,7 @@ def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str,
 
     Raises DeclaredError when the server refuses a declared expression, UsageError when the server cannot be used.
     """
+    first, last = _settings(settings, declared)
     try:
         with connect(settings, declared.scope.database) as connection:
             live = inspect.inspect(connection, declared)
@@ -47,7 +48,16 @@ def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str,
             live = inspect.inspect(connection, declared)
             normalise(connection, declared, live)
         normal = Normal()
-    return Plan(ENGINE, tuple(diff(declared, live, normal, secrets)))
+    return Plan(ENGINE, (*first, *diff(declared, live, normal, secrets), *last))
+
+
+def _settings(settings: PostgreSQLSettings, declared: Declared) -> tuple[list[Change], list[Change]]:
+    """Return the changes of the server's settings that come first and last; none where it is not told its files."""
+    if not settings.server:
+        return [], []
+    with connect(settings, MAINTENANCE, options="") as connection:
+        live = inspect_settings.inspect(connection, settings.files)
+    return diff_settings.diff(declared, live, settings)
 
 
 def apply(
@@ -111,9 +121,12 @@ def _executor(
                 if isinstance(operation, RunMigration):
                     migrations.run(settings, managed, operation)
                     return
+                if isinstance(operation, server.Operation):
+                    server.run(settings, operation)
+                    return
                 name = operation.database or managed
                 if name not in connections:
-                    connections[name] = stack.enter_context(connect(settings, name, lock_timeout=SHORT_WAIT))
+                    connections[name] = stack.enter_context(connect(settings, name, options=BRIEF_SESSION))
                 _run(connections[name], operation, f"{change.kind} {change.target}")
             except psycopg.Error as error:
                 where = getattr(operation, "where", "")

@@ -16,9 +16,11 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 MAINTENANCE = "postgres"
 OLDEST, NEWEST = 15, 18
 # Names in expressions that the server prints back are qualified only when no schema but pg_catalog is searched.
-SESSION = "-c search_path= -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning -c lock_timeout="
+PLAIN_NAMES = "-c search_path= -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning"
+SESSION = f"{PLAIN_NAMES} -c lock_timeout=5s"
 # A statement that waits for a lock holds up everyone behind it: less than the 2 s that the application waits itself.
 SHORT_WAIT = "1s"
+BRIEF_SESSION = f"{PLAIN_NAMES} -c lock_timeout={SHORT_WAIT}"
 
 
 class DatabaseMissingError(UsageError):
@@ -27,9 +29,11 @@ class DatabaseMissingError(UsageError):
 
 @contextmanager
 def connect(
-    settings: PostgreSQLSettings, database: str | None = None, *, lock_timeout: str = "5s"
+    settings: PostgreSQLSettings, database: str | None = None, *, options: str = SESSION
 ) -> Iterator[Connection]:
     """Yield an autocommit connection to `database` (default: the one of `settings`) and close it.
+
+    `options` are the settings that the session brings along.
 
     Raises DatabaseMissingError, UsageError when the server cannot be used, and DbkeepError for an error of the server
     inside the block.
@@ -39,7 +43,7 @@ def connect(
     try:
         connection = psycopg.connect(
             host=str(settings.socket_directory), port=settings.port, user=settings.user, dbname=name,
-            autocommit=True, connect_timeout=10, application_name="dbkeep", options=f"{SESSION}{lock_timeout}",
+            autocommit=True, connect_timeout=10, application_name="dbkeep", options=options,
         )  # fmt: skip
     except psycopg.OperationalError as error:
         if name != MAINTENANCE and not _exists(settings, name):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbkeep.declared import line_of, read_model, read_yaml
 from dbkeep.errors import DeclaredError
-from dbkeep.postgresql import files
+from dbkeep.postgresql import configuration, files
 from dbkeep.postgresql.models import Declared, Role, Roles
 
 
@@ -28,6 +28,7 @@ def read(root: Path) -> Declared:
         policies=policies,
         functions=files.functions(folder / "functions", root, roles.scope),
         views=tuple(files.views(folder / "views", root, roles.scope)),
+        configuration=configuration.read(folder / "settings.yml"),
         grant_lines=_grant_lines(folder / "roles.yml", roles),
     )
     _check_roles(declared, folder / "roles.yml")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from dbkeep.declared import Model
+from dbkeep.postgresql.configuration import Configuration
 
 Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 SettingName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$")]
@@ -169,6 +170,7 @@ class Declared(Model):
     policies: tuple[Policy, ...]
     functions: tuple[Routine, ...]
     views: tuple[View, ...]
+    configuration: Configuration
     grant_lines: dict[str, int]
 
     def where_granted(self, role: str, target: str) -> str:

@@ -99,13 +99,15 @@ def start(
     listen_addresses: str = "",
     fast: bool = True,
     options: Mapping[str, str] | None = None,
+    include_directory: Path | None = None,
     timeout: float = 60,
 ) -> Iterator[PostgreSQLSettings]:
     """Start a server in `folder` (made if missing, left in place on exit), yield how to reach it, stop it on exit.
 
     `data_directory` is an existing one, such as a restored backup: recovery runs to its end (at most `timeout`
     seconds); without it a new cluster is made. `listen_addresses` adds TCP with SCRAM-SHA-256. Nothing is archived
-    unless `options`, which are further server settings, turn it on. `fast` gives up crash safety. The superuser is
+    unless `options`, which are further server settings, turn it on. All these are on the server's command line, so no
+    file overrides them; the files of `include_directory` say the rest. `fast` gives up crash safety. The superuser is
     `postgres`.
 
     Raises UsageError when the server is not installed or cannot use the folder, DbkeepError when it does not start.
@@ -115,7 +117,7 @@ def start(
         _initialise(place)
     _write(place, "pg_hba.conf", "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
     _write(place, "pg_ident.conf", "")
-    _write(place, "postgresql.conf", "")
+    _write(place, "postgresql.conf", f"include_dir = '{include_directory}'\n" if include_directory else "")
     settings = {
         "archive_mode": "off",
         **(FAST if fast else {}),
