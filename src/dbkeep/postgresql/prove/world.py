@@ -1,0 +1,109 @@
+"""A world: one database that holds the declared state and seeded people, and real connections to it as real roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from dbkeep.checks.attempts import Attempt, Statement, Step, attempt
+from dbkeep.postgresql.models import Declared
+from dbkeep.postgresql.prove.seed import Person, Seed
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Open = Callable[..., Connection]
+
+
+class World:
+    """`connect` logs on as a role; `superuser` exists only where the world is a copy that may be spoilt."""
+
+    def __init__(
+        self, declared: Declared, seed: Seed, database: str, open_as: Open, open_superuser: Open | None = None
+    ) -> None:
+        self.declared, self.seed, self.database = declared, seed, database
+        self._open_as, self._open_superuser = open_as, open_superuser
+        self._stack = ExitStack()
+        self._sessions: dict[str, Connection] = {}
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def is_copy(self) -> bool:
+        return self._open_superuser is not None
+
+    @property
+    def people(self) -> dict[str, Person]:
+        return self.seed.people
+
+    @property
+    def login_roles(self) -> list[str]:
+        """The roles that log on, each tried over a connection of its own."""
+        return [name for name, role in self.declared.roles.items() if role.login]
+
+    def connect(self, role: str, **options: Any) -> Connection:
+        """Return a new autocommit connection as `role`, with its password; `options` override libpq's keywords."""
+        return self._open_as(role, **{"dbname": self.database, "autocommit": True, **options})
+
+    def session(self, role: str) -> Connection:
+        """Return the world's own connection as `role`, opened when first asked for; whatever is set on it is reset."""
+        if role not in self._sessions or self._sessions[role].closed:
+            self._sessions[role] = self._stack.enter_context(self.connect(role))
+        return self._sessions[role]
+
+    def superuser(self) -> Connection:
+        """Return a connection that nothing binds. Raises ValueError where the world is a live server."""
+        if self._open_superuser is None:
+            raise ValueError("a live server is never touched as superuser")
+        if "" not in self._sessions or self._sessions[""].closed:
+            self._sessions[""] = self._stack.enter_context(self._open_superuser(dbname=self.database, autocommit=True))
+        return self._sessions[""]
+
+    def context(self, person: Person) -> str:
+        """Return what the API sets `app.user_id` to when it acts for `person`."""
+        return str(person.id)
+
+    @contextmanager
+    def acting_as(self, connection: Connection, person: Person) -> Iterator[Connection]:
+        """A transaction of `person`, opened as the API opens it, rolled back at its end."""
+        with connection.transaction(force_rollback=True):
+            self.set_context(connection, self.context(person))
+            yield connection
+
+    @staticmethod
+    def set_context(connection: Connection, value: str) -> None:
+        """Set the context as the API does: for the transaction only."""
+        connection.execute("SELECT set_config('app.user_id', %s, true)", [value])
+
+    def attempt(
+        self,
+        role: str,
+        statement: Statement,
+        parameters: Sequence[Any] = (),
+        *,
+        person: Person | None = None,
+        context: str | None = None,
+        after: Sequence[Step] = (),
+    ) -> Attempt:
+        """Try a statement as `role`, acting for `person` or with the raw `context` when given; nothing of it stays."""
+        value = self.context(person) if person else context
+        return attempt(self.session(role), statement, parameters, user_id=value, after=after)
+
+    @contextmanager
+    def lent(self, role: str, *statements: str) -> Iterator[Connection]:
+        """Yield a connection that acts as `role` after `statements` of a superuser; all of it is rolled back.
+
+        For one layer alone: with the grant widened, does the policy still hold? Only where the world is a copy.
+        """
+        connection = self.superuser()
+        with connection.transaction(force_rollback=True):
+            for statement in statements:
+                connection.execute(statement.encode())
+            connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+            yield connection
