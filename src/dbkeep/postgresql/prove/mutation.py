@@ -1,0 +1,138 @@
+"""Breaks a database in every way that mutants know, one at a time, and asks the probes whether they notice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from dbkeep import postgresql
+from dbkeep.errors import DbkeepError
+from dbkeep.postgresql.models import Declared
+from dbkeep.postgresql.prove import server
+from dbkeep.postgresql.prove.mutants import Mutant, generate, survey
+from dbkeep.postgresql.prove.probe import Probe, Result, run
+from dbkeep.postgresql.prove.server import Server
+from dbkeep.postgresql.prove.world import World
+
+# Probes of this area read catalogs; all others attempt what they are about.
+CATALOG = "catalog"
+WORKERS = 2
+Choose = Callable[[Sequence[Mutant]], Sequence[Mutant]]
+Named = frozenset[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What noticed a mutant: the result of the first probe that did not pass, or None for a survivor.
+
+    `planned` tells whether the plan names what the mutant changed. It does not decide about survival.
+    """
+
+    mutant: Mutant
+    caught: Result | None
+    planned: bool
+
+    @property
+    def how(self) -> str:
+        """Return "attempt", "catalog" or "survived"."""
+        if self.caught is None:
+            return "survived"
+        return CATALOG if self.caught.probe.area == CATALOG else "attempt"
+
+
+def mutate(
+    declared: Declared,
+    probes: Sequence[Probe],
+    *,
+    version: int | None = None,
+    choose: Choose = lambda mutants: mutants,
+    on_start: Callable[[int], None] = lambda _: None,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+) -> tuple[Outcome, ...]:
+    """Return the outcome of each mutant that `choose` picks, in order.
+
+    Raises DbkeepError when a probe does not pass before anything is broken: it would catch every mutant.
+    """
+    with ExitStack() as stack:
+        servers = [stack.enter_context(server.start(declared, version=version)) for _ in range(WORKERS)]
+        with servers[0].world() as world:
+            order = _Order(_unbroken(world, probes))
+            as_declared = _named_by_plan(servers[0], world)
+            mutants = choose(generate(survey(world.superuser(), declared)))
+        on_start(len(mutants))
+
+        def outcome(mutant: Mutant) -> Outcome:
+            # A mutant has a server for itself: roles are of the whole server.
+            mine = servers.pop()
+            try:
+                with mine.world() as world, _broken(world, mutant):
+                    planned = _named_by_plan(mine, world) != as_declared
+                    caught = next((result for result in run(world, order.of(mutant.kind)) if not result.passed), None)
+            finally:
+                servers.append(mine)
+            if caught:
+                order.remember(mutant.kind, caught.probe)
+            found = Outcome(mutant, caught, planned)
+            on_outcome(found)
+            return found
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return tuple(pool.map(outcome, mutants))
+
+
+def _unbroken(world: World, probes: Sequence[Probe]) -> list[Result]:
+    results = list(run(world, probes))
+    for result in results:
+        if not result.passed:
+            what = result.problem or result.findings[0]
+            raise DbkeepError(f"{result.probe.id} does not pass before anything is broken: {what}")
+    return results
+
+
+class _Order:
+    """Which probe to ask first: the one that caught the last mutant of the kind, then attempts, quick ones first."""
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        def cost(result: Result) -> tuple[bool, bool, float]:
+            return result.probe.area == CATALOG, result.probe.slow, result.seconds
+
+        self._probes = [result.probe for result in sorted(results, key=cost)]
+        self._caught: defaultdict[str, list[Probe]] = defaultdict(list)
+
+    def of(self, kind: str) -> list[Probe]:
+        first = self._caught[kind]
+        return [*first, *(probe for probe in self._probes if probe not in first)]
+
+    def remember(self, kind: str, probe: Probe) -> None:
+        self._caught[kind] = [probe, *(other for other in self._caught[kind] if other != probe)]
+
+
+@contextmanager
+def _broken(world: World, mutant: Mutant) -> Iterator[None]:
+    connection = world.superuser()
+    with connection.transaction():
+        for statement in mutant.statements:
+            connection.execute(statement)
+    try:
+        yield
+    finally:
+        with connection.transaction():
+            for statement in mutant.undo:
+                connection.execute(statement)
+
+
+def _named_by_plan(server: Server, world: World) -> Named:
+    """Return what the plan says about a world. It differs from the declared database in its name, and from an empty
+    plan by the privileges on the other one, so that only what two worlds' plans do not share means something."""
+    scope = world.declared.scope
+    here = world.declared.model_copy(update={"scope": scope.model_copy(update={"database": world.database})})
+    try:
+        plan = postgresql.plan(server.settings, here, {})
+    except DbkeepError as error:
+        return frozenset({("error", str(error), "")})
+    return frozenset(
+        (change.kind, change.target.replace(world.database, scope.database), change.summary) for change in plan
+    )
