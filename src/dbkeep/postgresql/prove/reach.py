@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
+from uuid import UUID
 
 from psycopg import sql
 
 from dbkeep.postgresql.models import Declared
+from dbkeep.postgresql.prove.seed import Person
 from dbkeep.postgresql.prove.world import World
 
 RELATIONS = """
@@ -16,6 +18,8 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspna
 ORDER BY 1
 """
 READS_ALL = "pg_read_all_data"
+SHARED = ("chat.profiles",)
+"""Tables that show rows to others than their owner."""
 
 
 class Reach(Enum):
@@ -61,3 +65,12 @@ def readable_columns(declared: Declared, role: str, relation: str) -> Iterator[s
     """Yield the columns of `relation` that `role` is declared to read, when they are named."""
     columns = declared.roles[role].grants.relations.get(relation, {}).get("SELECT", ())
     yield from () if columns == "all" else columns
+
+
+def foreign(world: World, table: str, viewer: Person | None, ids: Iterable[UUID]) -> set[UUID]:
+    """Return those of `ids`, rows of `table`, that `viewer` must not see.
+
+    On a live server there are other people, some of whose rows are for everyone.
+    """
+    extra = set(ids) - world.seed.visible(table, viewer)
+    return extra if world.is_copy or table not in SHARED else extra & world.seed.ids(table)

@@ -14,6 +14,7 @@ from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove.seed import Person, Seed
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+Keywords = Callable[[str], dict[str, Any]]
 Open = Callable[..., Connection]
 
 
@@ -21,10 +22,10 @@ class World:
     """`connect` logs on as a role; `superuser` exists only where the world is a copy that may be spoilt."""
 
     def __init__(
-        self, declared: Declared, seed: Seed, database: str, open_as: Open, open_superuser: Open | None = None
+        self, declared: Declared, seed: Seed, database: str, keywords: Keywords, open_superuser: Open | None = None
     ) -> None:
         self.declared, self.seed, self.database = declared, seed, database
-        self._open_as, self._open_superuser = open_as, open_superuser
+        self._keywords, self._open_superuser = keywords, open_superuser
         self._stack = ExitStack()
         self._sessions: dict[str, Connection] = {}
 
@@ -49,7 +50,11 @@ class World:
 
     def connect(self, role: str, **options: Any) -> Connection:
         """Return a new autocommit connection as `role`, with its password; `options` override libpq's keywords."""
-        return self._open_as(role, **{"dbname": self.database, "autocommit": True, **options})
+        return psycopg.connect(**(self.keywords(role) | {"autocommit": True} | options))
+
+    def keywords(self, role: str) -> dict[str, Any]:
+        """Return libpq's keywords for a connection as `role`; they hold its password."""
+        return self._keywords(role) | {"dbname": self.database, "application_name": "dbkeep prove"}
 
     def session(self, role: str) -> Connection:
         """Return the world's own connection as `role`, opened when first asked for; whatever is set on it is reset."""
