@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from uuid import UUID
 
@@ -61,10 +61,12 @@ def any_row(relation: str) -> sql.Composed:
     return sql.SQL("SELECT FROM {} LIMIT 100").format(sql.Identifier(*relation.split(".")))
 
 
-def readable_columns(declared: Declared, role: str, relation: str) -> Iterator[str]:
-    """Yield the columns of `relation` that `role` is declared to read, when they are named."""
-    columns = declared.roles[role].grants.relations.get(relation, {}).get("SELECT", ())
-    yield from () if columns == "all" else columns
+def readable_columns(declared: Declared, role: str, relation: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the `columns` of `relation` that `role` is declared to read."""
+    if READS_ALL in declared.roles[role].member_of:
+        return tuple(columns)
+    granted = declared.roles[role].grants.relations.get(relation, {}).get("SELECT", ())
+    return tuple(columns) if granted == "all" else granted
 
 
 def foreign(world: World, table: str, viewer: Person | None, ids: Iterable[UUID]) -> set[UUID]:
