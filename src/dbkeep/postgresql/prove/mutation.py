@@ -12,6 +12,7 @@ from dbkeep import postgresql
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove import server
+from dbkeep.postgresql.prove.budget import Budget
 from dbkeep.postgresql.prove.mutants import Mutant, generate, survey
 from dbkeep.postgresql.prove.probe import Probe, Result, run
 from dbkeep.postgresql.prove.server import Server
@@ -46,6 +47,7 @@ class Outcome:
 def mutate(
     declared: Declared,
     probes: Sequence[Probe],
+    budget: Budget,
     *,
     version: int | None = None,
     choose: Choose = lambda mutants: mutants,
@@ -59,7 +61,7 @@ def mutate(
     with ExitStack() as stack:
         servers = [stack.enter_context(server.start(declared, version=version)) for _ in range(WORKERS)]
         with servers[0].world() as world:
-            order = _Order(_unbroken(world, probes))
+            order = _Order(_unbroken(world, probes, budget))
             as_declared = _named_by_plan(servers[0], world)
             mutants = choose(generate(survey(world.superuser(), declared)))
         on_start(len(mutants))
@@ -70,7 +72,8 @@ def mutate(
             try:
                 with mine.world() as world, _broken(world, mutant):
                     planned = _named_by_plan(mine, world) != as_declared
-                    caught = next((result for result in run(world, order.of(mutant.kind)) if not result.passed), None)
+                    results = run(world, order.of(mutant.kind))
+                    caught = next((result for result in results if budget.failed(result)), None)
             finally:
                 servers.append(mine)
             if caught:
@@ -83,21 +86,21 @@ def mutate(
             return tuple(pool.map(outcome, mutants))
 
 
-def _unbroken(world: World, probes: Sequence[Probe]) -> list[Result]:
+def _unbroken(world: World, probes: Sequence[Probe], budget: Budget) -> list[Result]:
     results = list(run(world, probes))
     for result in results:
-        if not result.passed:
-            what = result.problem or result.findings[0]
+        if budget.failed(result):
+            what = result.problem or budget.beyond(result)[0]
             raise DbkeepError(f"{result.probe.id} does not pass before anything is broken: {what}")
     return results
 
 
 class _Order:
-    """Which probe to ask first: the one that caught the last mutant of the kind, then attempts, quick ones first."""
+    """Which probe to ask first: those that caught mutants of the kind, then quick attempts, catalogs, slow attempts."""
 
     def __init__(self, results: Sequence[Result]) -> None:
         def cost(result: Result) -> tuple[bool, bool, float]:
-            return result.probe.area == CATALOG, result.probe.slow, result.seconds
+            return result.probe.slow, result.probe.area == CATALOG, result.seconds
 
         self._probes = [result.probe for result in sorted(results, key=cost)]
         self._caught: defaultdict[str, list[Probe]] = defaultdict(list)
