@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
@@ -47,7 +47,7 @@ class Attempt:
 def attempt(
     connection: psycopg.Connection[Any],
     statement: Statement,
-    parameters: Sequence[Any] = (),
+    parameters: Sequence[Any] | Mapping[str, Any] = (),
     *,
     user_id: str | None = None,
     after: Sequence[Step] = (),
