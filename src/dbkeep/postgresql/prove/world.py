@@ -110,6 +110,7 @@ class World:
         """
         connection = self.superuser()
         with connection.transaction(force_rollback=True):
+            connection.execute("SET LOCAL ROLE NONE")
             for statement in statements:
                 connection.execute(statement.encode())
             connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
