@@ -184,16 +184,18 @@ def error_text(world: World) -> Iterator[Finding]:
 
 def _provocations(world: World, role: str, table: str) -> Iterator[sql.Composed]:
     """Statements that fail on a value of a row, if they get to see it."""
+    hidden = world.seed.ids(table) - world.seed.visible(table, world.people["anna"])
     granted = world.declared.roles[role].grants.relations[table]
     columns = granted["SELECT"] if granted["SELECT"] != "all" else tuple(world.seed.rows[table][0])
     for column in columns:
         name = sql.Identifier(column)
         yield sql.SQL("SELECT ({}::text || ' ')::integer FROM {}").format(name, _name(table))
-        yield sql.SQL("SELECT FROM {} WHERE ({}::text || 'x')::numeric > 0").format(_name(table), name)
+        yield sql.SQL("SELECT ({}::text || 'x')::numeric FROM {} WHERE id = ANY({})").format(
+            name, _name(table), sql.Literal(sorted(hidden))
+        )
         yield sql.SQL("SELECT 1 / (length({}::text) - length({}::text)) FROM {}").format(name, name, _name(table))
     if "INSERT" in granted:
-        taken = min(world.seed.ids(table) - world.seed.visible(table, world.people["anna"]))
-        yield _insert(world, table, world.people["anna"].id, id=taken)
+        yield _insert(world, table, world.people["anna"].id, id=min(hidden))
         yield _insert(world, table, world.people["carl"].id)
     if "UPDATE" in granted:
         column = granted["UPDATE"][0] if granted["UPDATE"] != "all" else columns[0]
