@@ -9,7 +9,7 @@ from uuid import uuid4
 from psycopg import sql
 
 from dbkeep.postgresql.prove.probe import Finding, probe, require
-from dbkeep.postgresql.prove.seed import Person
+from dbkeep.postgresql.prove.seed import TIES, Person
 from dbkeep.postgresql.prove.world import World
 
 API = "app_api"
@@ -77,11 +77,13 @@ def _tells(world: World, viewer: Person | None, other: Person) -> Iterator[Findi
 def _acts(world: World, viewer: Person | None, other: Person) -> Iterator[Finding]:
     known, context, who = _about(world, viewer, other)
     may = known and viewer != other
-    asked = viewer is not None and (viewer.name, other.name) in (("anna", "erik"), ("carl", "ben"))
+    pair = (viewer.name if viewer else "", other.name)
+    asked, blocks = pair in (("anna", "erik"), ("carl", "ben")), (*pair, "blocked", "accepted") in TIES
     for name, call, parameters, allowed in (
         ("chat.request_friendship", b"SELECT chat.request_friendship(%s, %s)", [uuid4(), other.id], may),
         ("chat.block_user", b"SELECT chat.block_user(%s, %s)", [uuid4(), other.id], may),
         ("chat.answer_friendship", b"SELECT chat.answer_friendship(%s, true)", [other.id], asked),
+        ("chat.unblock_user", b"SELECT chat.unblock_user(%s)", [other.id], blocks),
     ):
         done = world.attempt(API, call, parameters, context=context)
         if not allowed and done.sqlstate is None:

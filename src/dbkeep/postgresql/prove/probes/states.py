@@ -14,6 +14,7 @@ from dbkeep.postgresql.prove.world import World
 API, AUTH = "app_api", "app_auth"
 REQUEST: LiteralString = "SELECT chat.request_friendship(gen_random_uuid(), %s)"
 BLOCK: LiteralString = "SELECT chat.block_user(gen_random_uuid(), %s)"
+UNBLOCK: LiteralString = "SELECT chat.unblock_user(%s)"
 ACCEPT: LiteralString = "SELECT chat.answer_friendship(%s, true)"
 REJECT: LiteralString = "SELECT chat.answer_friendship(%s, false)"
 END: LiteralString = "DELETE FROM chat.relationships WHERE %s IN (user_id, related_user_id)"
@@ -47,6 +48,15 @@ WAYS = (
         (("anna", BLOCK, "fred"), ("anna", END, "fred")),
         ("anna", REQUEST, "fred"),
     ),
+    Way(
+        "a rejected request is repeated after a block that was ended",
+        (("anna", BLOCK, "fred"), ("anna", UNBLOCK, "fred")),
+        ("anna", REQUEST, "fred"),
+    ),
+    Way("a block after a rejection is ended", (("anna", BLOCK, "fred"),), ("anna", UNBLOCK, "fred"), works=True),
+    Way("a block is ended that another made", (), ("anna", UNBLOCK, "carl")),
+    Way("a friendship is ended as a block", (), ("anna", UNBLOCK, "ben")),
+    Way("a deactivated user ends a block", (("anna", BLOCK, "fred"),), ("dora", UNBLOCK, "fred")),
     Way("the one who rejected a request deletes it", (), ("fred", END, "anna"), works=True),
     Way("a deleted request is repeated", (("fred", END, "anna"),), ("anna", REQUEST, "fred"), works=True),
     Way("a friendship is ended by either", (), ("ben", END, "anna"), works=True),
