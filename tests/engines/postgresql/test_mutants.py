@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[3]
 LEAST = 150
 # What mutants that reach beyond their copy can touch.
 CLUSTER = """
-SELECT ARRAY(SELECT r::text FROM pg_roles r ORDER BY oid), ARRAY(SELECT m::text FROM pg_auth_members m ORDER BY 1),
-       ARRAY(SELECT s::text FROM pg_db_role_setting s ORDER BY 1),
+SELECT ARRAY(SELECT r::text FROM pg_authid r ORDER BY oid),
+       ARRAY(SELECT (to_jsonb(m) - 'oid')::text FROM pg_auth_members m ORDER BY 1),
+       ARRAY(SELECT (setrole, setdatabase, one)::text FROM pg_db_role_setting, unnest(setconfig) AS one ORDER BY 1),
        ARRAY(SELECT coalesce(datacl, acldefault('d', datdba))::text FROM pg_database
              WHERE datname IN ('postgres', 'template1'))
 """
