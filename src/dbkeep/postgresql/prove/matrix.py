@@ -89,22 +89,21 @@ class Cell:
         return "all" if whole else str(len(columns))
 
 
-def observe(world: World) -> list[Cell]:
-    """Try every privilege of every declared role on every relation of the database, and return what was found."""
+def observe(world: World) -> Iterator[Cell]:
+    """Try every privilege of every declared role on every relation of the database, and yield what was found."""
     relations = {
         name: tuple(columns) for name, columns in world.session(world.login_roles[0]).execute(RELATIONS).fetchall()
     }
     granted = _granted(world, list(relations))
-    cells = []
-    for role in world.declared.roles:
+    for role in sorted(world.declared.roles, key=lambda name: name not in world.first):
         with _as_role(world, role) as connection:
-            for relation, columns in relations.items():
+            for relation in sorted(relations, key=lambda name: name not in world.first):
+                columns = relations[relation]
                 for privilege in PRIVILEGES:
                     wanted = _declared(world.declared, role, relation, privilege, columns)
                     have, usable = granted[role, relation, privilege]
                     cell = Cell(role, relation, privilege, columns, wanted, have, have if usable else NOTHING, None)
-                    cells.append(replace(cell, observed=_observed(world, connection, cell)))
-    return cells
+                    yield replace(cell, observed=_observed(world, connection, cell))
 
 
 def findings(cells: Sequence[Cell]) -> Iterator[Finding]:

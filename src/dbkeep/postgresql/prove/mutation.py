@@ -71,8 +71,9 @@ def mutate(
             mine = servers.pop()
             try:
                 with mine.world() as world, _broken(world, mutant):
+                    world.first = mutant.about
                     planned = _named_by_plan(mine, world) != as_declared
-                    results = run(world, order.of(mutant.kind))
+                    results = run(world, order.of(mutant.kind), enough=lambda finding: not budget.covers(finding))
                     caught = next((result for result in results if budget.failed(result)), None)
             finally:
                 servers.append(mine)

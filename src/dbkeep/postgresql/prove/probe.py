@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import psycopg
 
 from dbkeep.postgresql.connect import one_line
 from dbkeep.postgresql.prove.world import World
+
+Ask = Callable[[World], Iterator["Finding"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Probe:
     sources: tuple[str, ...]
     live: bool
     slow: bool
-    ask: Callable[[World], Iterator[Finding]]
+    ask: Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,10 @@ PROBES: dict[str, Probe] = {}
 
 def probe(
     probe_id: str, title: str, *, area: str, sources: tuple[str, ...], live: bool = True, slow: bool = False
-) -> Callable[[Callable[[World], Iterator[Finding]]], Callable[[World], Iterator[Finding]]]:
+) -> Callable[[Ask], Ask]:
     """Register a function as a probe. `slow` ones repeat what faster ones find, many times at once."""
 
-    def register(ask: Callable[[World], Iterator[Finding]]) -> Callable[[World], Iterator[Finding]]:
+    def register(ask: Ask) -> Ask:
         if probe_id in PROBES:
             raise ValueError(f"two probes are called {probe_id}")
         PROBES[probe_id] = Probe(probe_id, title, area, sources, live, slow, ask)
@@ -83,21 +85,33 @@ def require(condition: object, message: str) -> None:
         raise CannotTell(message)
 
 
-def run(world: World, probes: Iterable[Probe]) -> Iterator[Result]:
-    """Ask each probe about `world` and yield its result as soon as it is there."""
+def run(
+    world: World, probes: Iterable[Probe], *, enough: Callable[[Finding], bool] = lambda _: False
+) -> Iterator[Result]:
+    """Ask each probe about `world` and yield its result as soon as it is there.
+
+    A probe tries no more after a finding that is `enough`.
+    """
     for asked in probes:
-        yield _ask(world, asked)
+        yield _ask(world, asked, enough)
 
 
-def _ask(world: World, asked: Probe) -> Result:
+def _ask(world: World, asked: Probe, enough: Callable[[Finding], bool]) -> Result:
     started = time.monotonic()
     findings: list[Finding] = []
     problem = None
+    found = asked.ask(world)
     try:
-        for finding in asked.ask(world):
+        for finding in found:
             findings.append(replace(finding, probe=asked.id))
+            if enough(findings[-1]):
+                break
     except CannotTell as error:
         problem = str(error)
     except psycopg.Error as error:
         problem = f"{type(error).__name__}: {one_line(error)}"
+    finally:
+        # A probe that was not asked to its end still ends its transactions.
+        if isinstance(found, Generator):
+            found.close()
     return Result(asked, tuple(findings), problem, time.monotonic() - started)

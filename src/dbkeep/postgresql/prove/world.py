@@ -19,13 +19,16 @@ Open = Callable[..., Connection]
 
 
 class World:
-    """`connect` logs on as a role; `superuser` exists only where the world is a copy that may be spoilt."""
+    """`first` are names of what to try before the rest, where a probe has a choice.
+
+    `connect` logs on as a role; `superuser` exists only where the world is a copy that may be spoilt."""
 
     def __init__(
         self, declared: Declared, seed: Seed, database: str, keywords: Keywords, open_superuser: Open | None = None
     ) -> None:
         self.declared, self.seed, self.database = declared, seed, database
         self._keywords, self._open_superuser = keywords, open_superuser
+        self.first: frozenset[str] = frozenset()
         self._stack = ExitStack()
         self._sessions: dict[str, Connection] = {}
 
@@ -45,8 +48,9 @@ class World:
 
     @property
     def login_roles(self) -> list[str]:
-        """The roles that log on, each tried over a connection of its own."""
-        return [name for name, role in self.declared.roles.items() if role.login]
+        """The roles that log on, each tried over a connection of its own; those to try `first` first."""
+        names = [name for name, role in self.declared.roles.items() if role.login]
+        return sorted(names, key=lambda name: name not in self.first)
 
     def connect(self, role: str, **options: Any) -> Connection:
         """Return a new autocommit connection as `role`, with its password; `options` override libpq's keywords."""
