@@ -21,6 +21,7 @@ COMMANDS = {
     "apply": ("dbkeep.commands.plan", "apply_command"),
     "drift": ("dbkeep.commands.plan", "drift_command"),
     "check": ("dbkeep.commands.check", "check_command"),
+    "prove": ("dbkeep.commands.prove", "prove_command"),
     "backup": ("dbkeep.commands.backup", "backup_group"),
     "restore": ("dbkeep.commands.backup", "restore_command"),
     "drill": ("dbkeep.commands.backup", "drill_command"),
