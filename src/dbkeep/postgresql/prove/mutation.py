@@ -14,6 +14,7 @@ from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove import server
 from dbkeep.postgresql.prove.budget import Budget
 from dbkeep.postgresql.prove.mutants import Mutant, generate, survey
+from dbkeep.postgresql.prove.mutants.grants import TABLE_PRIVILEGES
 from dbkeep.postgresql.prove.probe import Probe, Result, run
 from dbkeep.postgresql.prove.server import Server
 from dbkeep.postgresql.prove.world import World
@@ -21,6 +22,8 @@ from dbkeep.postgresql.prove.world import World
 # Probes of this area read catalogs; all others attempt what they are about.
 CATALOG = "catalog"
 WORKERS = 2
+# The matrix tries the privilege itself; else what a mutant needs besides (USAGE on the schema) is noticed first.
+PRIVILEGES = "P58"
 Choose = Callable[[Sequence[Mutant]], Sequence[Mutant]]
 Named = frozenset[tuple[str, str, str]]
 
@@ -107,11 +110,15 @@ class _Order:
         self._caught: defaultdict[str, list[Probe]] = defaultdict(list)
 
     def of(self, kind: str) -> list[Probe]:
-        first = self._caught[kind]
+        first = self._caught[kind] or [probe for probe in self._probes if probe.id == _likely(kind)]
         return [*first, *(probe for probe in self._probes if probe not in first)]
 
     def remember(self, kind: str, probe: Probe) -> None:
         self._caught[kind] = [probe, *(other for other in self._caught[kind] if other != probe)]
+
+
+def _likely(kind: str) -> str | None:
+    return PRIVILEGES if kind in {f"{privilege} granted" for privilege in TABLE_PRIVILEGES} else None
 
 
 @contextmanager
