@@ -103,6 +103,10 @@ TOKENS = "chat.refresh_tokens"
 AUTH_REFUSED: tuple[tuple[str, LiteralString], ...] = (
     ("a revoked token comes back", "UPDATE chat.refresh_tokens SET revoked = false, revoked_at = NULL WHERE revoked"),
     ("a live token is changed and not revoked", "UPDATE chat.refresh_tokens SET revoked_at = NULL, revoked = false"),
+    (
+        "an expired token is changed and not revoked",
+        "UPDATE chat.refresh_tokens SET revoked_at = NULL, revoked = false WHERE expires_at < now()",
+    ),
     ("a token lives longer", "UPDATE chat.refresh_tokens SET expires_at = now() + interval '9 years'"),
     ("a token changes its user", "UPDATE chat.refresh_tokens SET user_id = gen_random_uuid()"),
     ("a live token is deleted", "DELETE FROM chat.refresh_tokens WHERE expires_at > now()"),
