@@ -37,7 +37,7 @@ class CannotTell(Exception):  # noqa: N818 - a state, not an error of the progra
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """`live` tells whether it may run on a live server: it leaves nothing behind there, not even for a moment."""
+    """`live` tells whether it may run on a live server: it leaves nothing behind there and takes nothing away."""
 
     id: str
     title: str

@@ -1,4 +1,7 @@
-"""The people of a world, what they own, and which of it each of them may see."""
+"""The people of a world, what they own, and which of it each of them may see.
+
+All of it follows from one mark, so that two programs that know the mark know the same people.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -29,7 +32,7 @@ TIES = (
     ("ben", "carl", "friend", "pending"),
 )
 TABLES = ("chat.users", "chat.profiles", "chat.relationships", "chat.settings", "chat.refresh_tokens")
-USERNAME_PREFIX = "dbkeep-probe-"
+USERNAME_PREFIX, ADDRESS_PREFIX = "dbkeep-probe-", "dbkeep-probe:"
 
 Row = dict[str, Any]
 
@@ -43,14 +46,16 @@ class Person:
 
 
 class Seed:
-    """`people` by name; `rows` by table, each row with the columns it was inserted with."""
+    """`people` by name; `rows` by table, each row with the columns to insert. `mark` is random without one."""
 
-    def __init__(self) -> None:
-        mark = secrets.token_hex(4)
+    def __init__(self, mark: str | None = None) -> None:
+        self.mark = mark or secrets.token_hex(16)
         self.people = {
-            name: Person(name, uuid4(), f"{USERNAME_PREFIX}{mark}-{name}", name != DEACTIVATED) for name in NAMES
+            name: Person(name, self._id(name), f"{USERNAME_PREFIX}{self.mark[:8]}-{name}", name != DEACTIVATED)
+            for name in NAMES
         }
-        self.rows: dict[str, list[Row]] = {table: list(_ROWS[table](self.people)) for table in TABLES}
+        rows = (self._users(), self._profiles(), self._relationships(), self._settings(), self._refresh_tokens())
+        self.rows: dict[str, list[Row]] = {table: list(some) for table, some in zip(TABLES, rows, strict=True)}
 
     def insert(self, connection: psycopg.Connection[Any]) -> None:
         """Write the rows; `connection` is one that row security does not bind."""
@@ -63,6 +68,17 @@ class Seed:
                     sql.SQL(", ").join(sql.Placeholder(column) for column in columns),
                 )
                 connection.cursor().executemany(statement, rows)
+
+    @staticmethod
+    def remove(connection: psycopg.Connection[Any]) -> int:
+        """Delete the people of every seed, those of an interrupted run too, and return how many there were.
+
+        No user of an application has such an address: it is no envelope.
+        """
+        return connection.execute(
+            "DELETE FROM chat.users WHERE starts_with(username, %s) AND starts_with(email, %s)",
+            [USERNAME_PREFIX, ADDRESS_PREFIX],
+        ).rowcount
 
     def ids(self, table: str) -> set[UUID]:
         return {row["id"] for row in self.rows[table]}
@@ -96,61 +112,64 @@ class Seed:
             case _:
                 return False
 
+    def _bytes(self, label: str) -> bytes:
+        return hashlib.sha256(f"{self.mark}/{label}".encode()).digest()
 
-def _users(people: dict[str, Person]) -> Iterator[Row]:
-    for person in people.values():
-        yield {
-            "id": person.id,
-            "email": f"e1:{secrets.token_hex(12)}",
-            "email_index": hashlib.sha256(person.id.bytes).digest(),
-            "username": person.username,
-            "password_hash": f"$argon2id$v=19$m=1,t=1,p=1$c2FsdA${secrets.token_hex(12)}",
-            "is_active": person.is_active,
-        }
+    def _id(self, label: str) -> UUID:
+        return UUID(bytes=self._bytes(label)[:16], version=4)
 
-
-def _profiles(people: dict[str, Person]) -> Iterator[Row]:
-    for person in people.values():
-        yield {"id": uuid4(), "user_id": person.id, "display_name": person.name, "bio": f"bio of {person.username}"}
-
-
-def _relationships(people: dict[str, Person]) -> Iterator[Row]:
-    for one, other, kind, status in TIES:
-        yield {
-            "id": uuid4(),
-            "user_id": people[one].id,
-            "related_user_id": people[other].id,
-            "type": kind,
-            "status": status,
-        }
-
-
-def _settings(people: dict[str, Person]) -> Iterator[Row]:
-    for person in people.values():
-        for key in ("theme", "language"):
-            yield {"id": uuid4(), "user_id": person.id, "key": key, "value": json.dumps(f"{key} of {person.username}")}
-
-
-def _refresh_tokens(people: dict[str, Person]) -> Iterator[Row]:
-    """One live, one revoked and one expired token each."""
-    for person in people.values():
-        for days, revoked in ((1, False), (1, True), (-1, False)):
+    def _users(self) -> Iterator[Row]:
+        for person in self.people.values():
             yield {
-                "id": uuid4(),
-                "user_id": person.id,
-                "family_id": uuid4(),
-                "token": secrets.token_hex(32),
-                "expires_at": now() + timedelta(days=days),
-                "created_at": now() - timedelta(days=2),
-                "revoked": revoked,
-                "revoked_at": now() if revoked else None,
+                "id": person.id,
+                "email": f"{ADDRESS_PREFIX}{self._bytes(f'address of {person.name}').hex()}",
+                "email_index": self._bytes(f"index of {person.name}"),
+                "username": person.username,
+                "password_hash": f"$argon2id$v=19$m=1,t=1,p=1$c2FsdA${self._bytes(f'hash of {person.name}').hex()}",
+                "is_active": person.is_active,
             }
 
+    def _profiles(self) -> Iterator[Row]:
+        for person in self.people.values():
+            yield {
+                "id": self._id(f"profile of {person.name}"),
+                "user_id": person.id,
+                "display_name": person.name,
+                "bio": f"bio of {person.username}",
+            }
 
-_ROWS = {
-    "chat.users": _users,
-    "chat.profiles": _profiles,
-    "chat.relationships": _relationships,
-    "chat.settings": _settings,
-    "chat.refresh_tokens": _refresh_tokens,
-}
+    def _relationships(self) -> Iterator[Row]:
+        for one, other, kind, status in TIES:
+            yield {
+                "id": self._id(f"{one} and {other}"),
+                "user_id": self.people[one].id,
+                "related_user_id": self.people[other].id,
+                "type": kind,
+                "status": status,
+            }
+
+    def _settings(self) -> Iterator[Row]:
+        for person in self.people.values():
+            for key in ("theme", "language"):
+                yield {
+                    "id": self._id(f"{key} of {person.name}"),
+                    "user_id": person.id,
+                    "key": key,
+                    "value": json.dumps(f"{key} of {person.username}"),
+                }
+
+    def _refresh_tokens(self) -> Iterator[Row]:
+        """One live, one revoked and one expired token each; nobody knows what their hashes are of."""
+        for person in self.people.values():
+            for name, days, revoked in (("live", 1, False), ("revoked", 1, True), ("expired", -1, False)):
+                label = f"{name} token of {person.name}"
+                yield {
+                    "id": self._id(label),
+                    "user_id": person.id,
+                    "family_id": self._id(f"family of {label}"),
+                    "token": self._bytes(label).hex(),
+                    "expires_at": now() + timedelta(days=days),
+                    "created_at": now() - timedelta(days=2),
+                    "revoked": revoked,
+                    "revoked_at": now() if revoked else None,
+                }

@@ -69,7 +69,9 @@ def _print_probes(report: Report, console: Console) -> None:
         if result.problem:
             console.print(f"       [magenta]{escape(result.problem)}[/]")
     for probe in report.not_tried:
-        console.print(f"{probe.id}  [dim]not tried[/]  {escape(probe.title)}: would have to commit on a live server")
+        console.print(f"{probe.id}  [dim]not tried[/]  {escape(probe.title)}")
+    if report.not_tried:
+        console.print("not tried on a live server is what would commit, or take connections from the application")
     console.print()
 
 

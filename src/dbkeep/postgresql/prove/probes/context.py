@@ -140,7 +140,7 @@ def prepared_statement(world: World) -> Iterator[Finding]:
         with world.connect(role) as connection:
             name = psycopg.sql.Identifier(*table.split("."))
             connection.execute(
-                psycopg.sql.SQL("PREPARE probe (text) AS SELECT id FROM {} WHERE id = id OR $1 IS NULL").format(name)
+                psycopg.sql.SQL("PREPARE probe (uuid[]) AS SELECT id FROM {} WHERE id = ANY($1)").format(name)
             )
             for mode in ("auto", "force_generic_plan"):
                 connection.execute(f"SET plan_cache_mode = {mode}".encode())
@@ -153,7 +153,8 @@ def _use_prepared(world: World, role: str, table: str, connection: Connection) -
     for name in ["anna"] * BEYOND_GENERIC + ["ben", "carl", "dora"]:
         person = world.people[name]
         with world.acting_as(connection, person):
-            found = {row for (row,) in connection.execute("EXECUTE probe ('x')").fetchall()}
+            execute = psycopg.sql.SQL("EXECUTE probe ({})").format(psycopg.sql.Literal(sorted(world.seed.ids(table))))
+            found = {row for (row,) in connection.execute(execute).fetchall()}
         extra = (found & world.seed.ids(table)) - world.seed.visible(table, person)
         if extra:
             yield Finding(role, table, f"{name} got {len(extra)} rows of others from a prepared statement")

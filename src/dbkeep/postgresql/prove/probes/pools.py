@@ -87,6 +87,7 @@ def _backend(connection: Connection) -> int:
     f"{WORKERS} workers with {TRANSACTIONS} transactions each see only rows of the user they act for",
     area="context",
     sources=SOURCES,
+    live=False,
     slow=True,
 )
 def concurrent_workers(world: World) -> Iterator[Finding]:
