@@ -19,12 +19,13 @@ Sentence = Annotated[str, Field(min_length=20)]
 
 
 class Leak(Model):
-    """What `roles` learn, as `probe` observes it, and why that is accepted."""
+    """What `roles` learn, as `probe` observes it, and why that is accepted. A `measured` one is not seen every time."""
 
     probe: Annotated[str, Field(pattern=r"^P\d\d$")]
     roles: Annotated[tuple[Name, ...], Field(min_length=1)]
     what: Sentence
     why: Sentence
+    measured: bool = False
 
 
 class Budget(Model):
@@ -52,7 +53,7 @@ class Budget(Model):
             Unused(name, role)
             for name, leak in self.leaks.items()
             for role in leak.roles
-            if leak.probe in asked and (name, role) not in observed
+            if leak.probe in asked and (name, role) not in observed and not leak.measured
         )
 
 
