@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -100,21 +100,28 @@ def _unbroken(world: World, probes: Sequence[Probe], budget: Budget) -> list[Res
 
 
 class _Order:
-    """Which probe to ask first: those that caught mutants of the kind, then quick attempts, catalogs, slow attempts."""
+    """Which probe to ask first: those that caught mutants of the kind; then attempts, those that caught most first.
+
+    Catalogs come after attempts, so that they catch only what no attempt does, and slow attempts at the very end.
+    """
 
     def __init__(self, results: Sequence[Result]) -> None:
-        def cost(result: Result) -> tuple[bool, bool, float]:
-            return result.probe.slow, result.probe.area == CATALOG, result.seconds
-
-        self._probes = [result.probe for result in sorted(results, key=cost)]
+        self._seconds = {result.probe.id: result.seconds for result in results}
+        self._probes = [result.probe for result in results]
         self._caught: defaultdict[str, list[Probe]] = defaultdict(list)
+        self._catches: Counter[str] = Counter()
 
     def of(self, kind: str) -> list[Probe]:
         first = self._caught[kind] or [probe for probe in self._probes if probe.id == _likely(kind)]
-        return [*first, *(probe for probe in self._probes if probe not in first)]
+        rest = [probe for probe in self._probes if probe not in first]
+        return [*first, *sorted(rest, key=self._rank)]
+
+    def _rank(self, probe: Probe) -> tuple[bool, bool, int, float]:
+        return probe.slow, probe.area == CATALOG, -self._catches[probe.id], self._seconds[probe.id]
 
     def remember(self, kind: str, probe: Probe) -> None:
         self._caught[kind] = [probe, *(other for other in self._caught[kind] if other != probe)]
+        self._catches[probe.id] += 1
 
 
 def _likely(kind: str) -> str | None:
