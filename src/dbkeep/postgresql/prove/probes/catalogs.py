@@ -31,7 +31,8 @@ WHERE n.nspname || '.' || c.relname = ANY(%(tables)s) AND r.rolname = ANY(%(role
 FUNCTIONS = """
 SELECT n.nspname || '.' || p.proname, p.prosecdef, p.provolatile::text, p.proleakproof,
        coalesce('search_path=""' = ANY (p.proconfig), false), pg_get_userbyid(p.proowner)
-FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = ANY(%s)
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """
 PUBLIC_ON_DATABASES = """
 SELECT datname, privilege_type FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
@@ -96,7 +97,7 @@ def latent_privileges(world: World) -> Iterator[Finding]:
 )  # fmt: skip
 def functions(world: World) -> Iterator[Finding]:
     scope = world.declared.scope
-    rows = world.session(world.login_roles[0]).execute(FUNCTIONS, [list(scope.schemas)]).fetchall()
+    rows = world.session(world.login_roles[0]).execute(FUNCTIONS).fetchall()
     declared = {function.name: function for function in world.declared.functions}
     require({name for name, *_ in rows} >= declared.keys(), "a declared function is not there")
     for name, definer, volatility, leakproof, pinned, owner in rows:

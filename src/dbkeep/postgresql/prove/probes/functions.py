@@ -17,9 +17,8 @@ NO_DATA_FOUND, UNIQUE_VIOLATION = "P0002", "23505"
 
 FUNCTIONS = """
 SELECT n.nspname || '.' || p.proname, ARRAY(SELECT format_type(type, NULL) FROM unnest(p.proargtypes) type),
-       p.prosecdef, r.rolname, r.rolsuper OR r.rolbypassrls OR r.rolcanlogin,
-       coalesce('search_path=""' = ANY (p.proconfig), false), p.proleakproof, p.prokind::text
-FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner
+       p.prokind::text
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND p.prokind IN ('f', 'p')
 ORDER BY 1
 """
@@ -29,18 +28,12 @@ ORDER BY 1
     "P15",
     "No function tells or does for a user what is not its own, and no role may call one that is not declared",
     area="read",
-    sources=("STIG SV-261916", "splinter 0011 function_search_path_mutable", "PostgreSQL manual: CREATE FUNCTION"),
+    sources=("STIG SV-261916", "PostgreSQL manual: CREATE FUNCTION"),
 )
 def functions(world: World) -> Iterator[Finding]:
+    """What functions are (owner, security, search_path) is read in C04; here they are called."""
     found = world.session(API).execute(FUNCTIONS).fetchall()
     require(found, "the database has no function")
-    for name, _, definer, owner, unsafe_owner, pinned, leakproof, _ in found:
-        if definer and unsafe_owner:
-            yield Finding(owner, name, "SECURITY DEFINER, and its owner logs on or passes row security by")
-        if definer and not pinned:
-            yield Finding(owner, name, "SECURITY DEFINER, and its search_path is the caller's")
-        if leakproof:
-            yield Finding(owner, name, "is marked LEAKPROOF")
     for role in world.login_roles:
         yield from _calls(world, role, found)
     for viewer in (*world.people.values(), None):
@@ -52,7 +45,7 @@ def functions(world: World) -> Iterator[Finding]:
 def _calls(world: World, role: str, found: list[tuple[Any, ...]]) -> Iterator[Finding]:
     """Call each function with NULLs: whether that is refused for want of rights is what counts."""
     declared = world.declared.roles[role].grants.functions
-    for name, types, *_, kind in found:
+    for name, types, kind in found:
         call = sql.SQL("CALL {}({})" if kind == "p" else "SELECT {}({})").format(
             sql.Identifier(*name.split(".")), sql.SQL(", ").join(sql.SQL(f"NULL::{type_}") for type_ in types)
         )
