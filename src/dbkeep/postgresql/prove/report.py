@@ -44,8 +44,11 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found beyond the budget, every probe could tell, and every mutant was caught."""
-        found = self.failed or self.disagreements or self.unused
+        """Whether nothing was found beyond the budget, every probe could tell, and every mutant was caught.
+
+        A leak of the budget that is gone is told of, and no failure.
+        """
+        found = self.failed or self.disagreements
         return not found and (self.score is None or self.score.percent == 100)
 
     def observed(self, leak: str) -> list[str]:

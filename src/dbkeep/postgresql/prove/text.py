@@ -98,7 +98,7 @@ def _print_budget(report: Report, console: Console) -> None:
         table.add_row(name, leak.probe, ", ".join(sorted(leak.roles)), observed if asked else "not asked")
     console.print(table)
     for unused in report.unused:
-        console.print(f"  [bold red]budget[/] {escape(str(unused))}")
+        console.print(f"  [yellow]{escape(str(unused))}[/]")
     console.print()
 
 
