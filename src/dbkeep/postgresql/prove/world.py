@@ -76,15 +76,15 @@ class World:
             self._sessions[""] = self._stack.enter_context(self._open_superuser(dbname=self.database, autocommit=True))
         return self._sessions[""]
 
-    def context(self, person: Person) -> str:
-        """Return what the API sets `app.user_id` to when it acts for `person`."""
+    def context(self, person: Person, connection: Connection) -> str:  # noqa: ARG002 - a signed one is of one session
+        """Return what the API sets `app.user_id` to when it acts for `person` in the session of `connection`."""
         return str(person.id)
 
     @contextmanager
     def acting_as(self, connection: Connection, person: Person) -> Iterator[Connection]:
         """A transaction of `person`, opened as the API opens it, rolled back at its end."""
         with connection.transaction(force_rollback=True):
-            self.set_context(connection, self.context(person))
+            self.set_context(connection, self.context(person, connection))
             yield connection
 
     @staticmethod
@@ -103,7 +103,7 @@ class World:
         after: Sequence[Step] = (),
     ) -> Attempt:
         """Try a statement as `role`, acting for `person` or with the raw `context` when given; nothing of it stays."""
-        value = self.context(person) if person else context
+        value = self.context(person, self.session(role)) if person else context
         return attempt(self.session(role), statement, parameters, user_id=value, after=after)
 
     @contextmanager

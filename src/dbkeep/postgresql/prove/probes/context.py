@@ -35,17 +35,17 @@ def unusable_context(world: World) -> Iterator[Finding]:
 @probe("P03", "An unknown and a deactivated user see nothing", area="context", sources=SOURCES)
 def unknown_context(world: World) -> Iterator[Finding]:
     yield from _sees_nothing(world, str(uuid4()), "unknown user")
-    yield from _sees_nothing(world, world.context(world.people["dora"]), "deactivated user")
+    yield from _sees_nothing(world, None, "deactivated user", world.people["dora"])
 
 
-def _sees_nothing(world: World, context: str | None, name: str) -> Iterator[Finding]:
+def _sees_nothing(world: World, context: str | None, name: str, person: Person | None = None) -> Iterator[Finding]:
     """Every role that is bound to a user, and every role on what it has no declared right to."""
     require_rows(world)
     for role in world.login_roles:
         for relation in reach.relations(world):
             if reach.of(world.declared, role, relation) is Reach.ALL:
                 continue
-            seen = world.attempt(role, reach.any_row(relation), context=context)
+            seen = world.attempt(role, reach.any_row(relation), context=context, person=person)
             if not (seen.is_harmless or seen.sqlstate == INVALID_TEXT):
                 yield Finding(role, relation, f"{name}: {seen}")
 
@@ -77,7 +77,7 @@ def _use_and_end(world: World, connection: Connection, ending: str) -> int:
     """Act for anna in one transaction, end it in the way named, and return how many profiles she saw."""
     seen = 0
     with suppress(psycopg.errors.DivisionByZero), connection.transaction(force_rollback=ending == "rollback"):
-        world.set_context(connection, world.context(world.people["anna"]))
+        world.set_context(connection, world.context(world.people["anna"], connection))
         seen = connection.execute("SELECT FROM chat.profiles").rowcount
         if ending == "error":
             connection.execute("SELECT 1 / 0")
@@ -100,9 +100,9 @@ def _bound_roles(world: World) -> list[str]:
 @probe("P05", "A context set outside a transaction has no effect", area="context", sources=SOURCES)
 def context_outside_transaction(world: World) -> Iterator[Finding]:
     require_rows(world)
-    anna = world.context(world.people["anna"])
     for role in _bound_roles(world):
         with world.connect(role) as connection:
+            anna = world.context(world.people["anna"], connection)
             connection.execute("SELECT set_config('app.user_id', %s, true)", [anna])
             yield from _leftovers(world, role, connection, "after set_config outside a transaction")
             connection.execute(psycopg.sql.SQL("SET LOCAL app.user_id = {}").format(psycopg.sql.Literal(anna)))
@@ -117,7 +117,7 @@ def savepoint(world: World) -> Iterator[Finding]:
         with world.acting_as(connection, anna):
             before = _who(connection)
             with connection.transaction(force_rollback=True):
-                world.set_context(connection, world.context(ben))
+                world.set_context(connection, world.context(ben, connection))
                 between = _who(connection)
             after = _who(connection)
         require((before, between) == ({anna.id}, {ben.id}), f"{role} does not see the rows of whom it acts for")
@@ -184,7 +184,7 @@ def forged_context(world: World) -> Iterator[Finding]:
 
 def sees_only_own(world: World, connection: Connection, person: Person) -> str | None:
     """Return what is wrong with the rows that `connection` shows in a transaction of `person`, None when nothing is."""
-    world.set_context(connection, world.context(person))
+    world.set_context(connection, world.context(person, connection))
     seen = connection.execute("SELECT id FROM chat.users UNION ALL SELECT user_id FROM chat.settings").fetchall()
     if len(seen) < 2:
         return f"{person.name} sees {len(seen)} rows of its own"

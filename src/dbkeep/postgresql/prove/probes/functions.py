@@ -60,7 +60,10 @@ def _tells(world: World, viewer: Person | None, other: Person) -> Iterator[Findi
     for name, query, argument, answer, nothing in (
         ("chat.can_see", b"SELECT chat.can_see(%s)", other.id, True, False),
         ("chat.find_user", b"SELECT chat.find_user(%s)", other.username, other.id, None),
+        ("chat.visible_among", b"SELECT max(v::text)::uuid FROM chat.visible_among(%s) v", [other.id], other.id, None),
     ):
+        if name not in _declared(world):
+            continue
         told = world.attempt(API, query, [argument], context=context)
         require(not known or told.values == ((answer,),), f"{name} does not tell {who}: {told}")
         if not known and told.values != ((nothing,),):
@@ -72,12 +75,16 @@ def _acts(world: World, viewer: Person | None, other: Person) -> Iterator[Findin
     may = known and viewer != other
     pair = (viewer.name if viewer else "", other.name)
     asked, blocks = pair in (("anna", "erik"), ("carl", "ben")), (*pair, "blocked", "accepted") in TIES
+    tied = viewer is not None and viewer.is_active and any(_may_end(tie, *pair) for tie in TIES)
     for name, call, parameters, allowed in (
         ("chat.request_friendship", b"SELECT chat.request_friendship(%s, %s)", [uuid4(), other.id], may),
         ("chat.block_user", b"SELECT chat.block_user(%s, %s)", [uuid4(), other.id], may),
         ("chat.answer_friendship", b"SELECT chat.answer_friendship(%s, true)", [other.id], asked),
         ("chat.unblock_user", b"SELECT chat.unblock_user(%s)", [other.id], blocks),
+        ("chat.end_relationship", b"SELECT chat.end_relationship(%s)", [other.id], tied),
     ):
+        if name not in _declared(world):
+            continue
         done = world.attempt(API, call, parameters, context=context)
         if not allowed and done.sqlstate is None:
             yield Finding(API, name, f"works for {who}")
@@ -88,8 +95,22 @@ def _acts(world: World, viewer: Person | None, other: Person) -> Iterator[Findin
         require(not allowed or works, f"{name} does not work for {who}: {done}")
 
 
+def _declared(world: World) -> set[str]:
+    return {function.name for function in world.declared.functions}
+
+
+def _may_end(tie: tuple[str, str, str, str], viewer: str, other: str) -> bool:
+    """One ends what one made, unless it was rejected, and a friendship or request that another made."""
+    one, two, kind, status = tie
+    return ((one, two) == (viewer, other) and status != "rejected") or (two, one, kind) == (viewer, other, "friend")
+
+
 def _about(world: World, viewer: Person | None, other: Person) -> tuple[bool, str, str]:
     """Return whether `viewer`, None for no user, may know of `other`, the context to set, and words for both."""
     if viewer is None:
         return False, "", f"nobody about {other.name}"
-    return world.seed.knows_of(viewer, other), world.context(viewer), f"{viewer.name} about {other.name}"
+    return (
+        world.seed.knows_of(viewer, other),
+        world.context(viewer, world.session(API)),
+        f"{viewer.name} about {other.name}",
+    )

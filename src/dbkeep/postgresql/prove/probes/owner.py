@@ -20,10 +20,10 @@ def owner(world: World) -> Iterator[Finding]:
     owner_role = world.declared.scope.owner
     members = [role for role in world.login_roles if owner_role in world.declared.roles[role].member_of]
     require(members, f"no role is declared to become {owner_role}")
-    contexts = [None, *(world.context(world.people[name]) for name in ("anna", "dora"))]
     for role in members:
         with world.connect(role) as connection:
             connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner_role)))
+            contexts = [None, *(world.context(world.people[name], connection) for name in ("anna", "dora"))]
             for table in world.declared.tables:
                 for command, statement in _attempts(world, table):
                     for context in contexts:

@@ -209,7 +209,7 @@ def row_security_off(world: World) -> Iterator[Finding]:
                 if reach.of(world.declared, role, table) is Reach.ALL:
                     continue
                 query = sql.SQL("SELECT id FROM {} LIMIT 1000").format(sql.Identifier(*table.split(".")))
-                for context in (None, world.context(anna)):
+                for context in (None, world.context(anna, connection)):
                     seen = attempt(connection, query, user_id=context)
                     if not seen.is_harmless:
                         yield Finding(role, table, f"with row_security = off: {seen}")
