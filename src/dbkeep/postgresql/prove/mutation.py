@@ -57,14 +57,14 @@ def mutate(
     on_start: Callable[[int], None] = lambda _: None,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
 ) -> tuple[Outcome, ...]:
-    """Return the outcome of each mutant that `choose` picks, in order.
+    """Return the outcome of each mutant that `choose` picks, in order. Slow probes repeat others and are not asked.
 
     Raises DbkeepError when a probe does not pass before anything is broken: it would catch every mutant.
     """
     with ExitStack() as stack:
         servers = [stack.enter_context(server.start(declared, version=version)) for _ in range(WORKERS)]
         with servers[0].world() as world:
-            order = _Order(_unbroken(world, probes, budget))
+            order = _Order(_unbroken(world, [probe for probe in probes if not probe.slow], budget))
             as_declared = _named_by_plan(servers[0], world)
             mutants = choose(generate(survey(world.superuser(), declared)))
         on_start(len(mutants))
@@ -102,7 +102,7 @@ def _unbroken(world: World, probes: Sequence[Probe], budget: Budget) -> list[Res
 class _Order:
     """Which probe to ask first: those that caught mutants of the kind; then attempts, those that caught most first.
 
-    Catalogs come after attempts, so that they catch only what no attempt does, and slow attempts at the very end.
+    Catalogs come after attempts, so that they catch only what no attempt does.
     """
 
     def __init__(self, results: Sequence[Result]) -> None:
@@ -116,8 +116,8 @@ class _Order:
         rest = [probe for probe in self._probes if probe not in first]
         return [*first, *sorted(rest, key=self._rank)]
 
-    def _rank(self, probe: Probe) -> tuple[bool, bool, int, float]:
-        return probe.slow, probe.area == CATALOG, -self._catches[probe.id], self._seconds[probe.id]
+    def _rank(self, probe: Probe) -> tuple[bool, int, float]:
+        return probe.area == CATALOG, -self._catches[probe.id], self._seconds[probe.id]
 
     def remember(self, kind: str, probe: Probe) -> None:
         self._caught[kind] = [probe, *(other for other in self._caught[kind] if other != probe)]

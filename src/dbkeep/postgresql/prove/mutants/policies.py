@@ -65,7 +65,8 @@ def _variants(ground: Ground, policy: LivePolicy) -> Iterator[tuple[str, LivePol
             yield f"{word} for {command} only", replace(policy, command=command, using=using, check=check)
     yield f"{word} to PUBLIC", replace(policy, roles=("public",))
     for role in ground.declared.roles:
-        if role not in policy.roles:
+        # The owner is one of PUBLIC, and has every privilege.
+        if role not in policy.roles and role != ground.declared.scope.owner:
             yield f"{word} to {role} too", replace(policy, roles=(*policy.roles, role))
 
 
