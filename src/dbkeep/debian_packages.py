@@ -31,6 +31,11 @@ def missing_packages(names: Iterable[str]) -> list[str]:
     return [name for name in wanted if name not in installed]
 
 
+def missing_programs(*names: str) -> list[str]:
+    """Return those of `names`, programs that their Debian packages are named like, that are not on PATH."""
+    return [name for name in names if not shutil.which(name)]
+
+
 def install_packages(names: Iterable[str]) -> list[str]:
     """Install what is missing of `names` by apt-get, starting no service, and return what was installed.
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import psycopg
 
 from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.sandbox import postgresql_packages
 from dbkeep.settings import PostgreSQLSettings
 
 DEBIAN_BINARIES = Path("/usr/lib/postgresql")
@@ -70,17 +71,22 @@ class _Place:
 
 
 def find_binaries(version: int | None = None) -> Path:
-    """Return the folder with initdb and postgres of major `version`, or of the newest one installed.
+    """Return the folder with initdb and postgres of major `version`, or of the newest one that Debian installed.
 
     Raises UsageError when there is none.
     """
     found = {int(path.parent.parent.name): path.parent for path in DEBIAN_BINARIES.glob("[0-9]*/bin/postgres")}
     if version is None and found:
         return found[max(found)]
+    if version not in found:
+        found = postgresql_packages.binaries()
     if version in found:
         return found[version]
     name = f"postgresql-{version}" if version else "postgresql"
-    raise UsageError(f"no PostgreSQL {version or ''} server under {DEBIAN_BINARIES}: install the Debian package {name}")
+    raise UsageError(
+        f"no PostgreSQL {version or ''} server under {DEBIAN_BINARIES}: install the Debian package {name}; tests get"
+        " other versions from `./dbkeep test`"
+    )
 
 
 @contextmanager

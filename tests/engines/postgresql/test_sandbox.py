@@ -34,6 +34,13 @@ def test_existing_data_directory_keeps_its_rows_and_archives_nothing(servers: Pa
         assert _query(settings, "SHOW max_connections") == ("150",)
 
 
+@pytest.mark.parametrize("version", [14, 15, 16, 17, 18])
+def test_every_version_that_tests_need_starts(servers: Path, version: int) -> None:
+    with sandbox.start(servers / str(version), version=version) as settings:
+        major = _query(settings, "SELECT current_setting('server_version_num')::int / 10000")
+        assert major == (version,)
+
+
 def test_the_server_dies_with_the_process_that_started_it(servers: Path) -> None:
     program = f"""
 from pathlib import Path
