@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import psycopg
+
 from dbkeep import postgresql
 from dbkeep.errors import DbkeepError
+from dbkeep.postgresql.connect import one_line
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove import server
 from dbkeep.postgresql.prove.budget import Budget
@@ -59,7 +62,8 @@ def mutate(
 ) -> tuple[Outcome, ...]:
     """Return the outcome of each mutant that `choose` picks, in order. Slow probes repeat others and are not asked.
 
-    Raises DbkeepError when a probe does not pass before anything is broken: it would catch every mutant.
+    Raises DbkeepError when a probe does not pass before anything is broken: it would catch every mutant. Raises it too
+    when a mutant cannot be made or undone.
     """
     with ExitStack() as stack:
         servers = [stack.enter_context(server.start(declared, version=version)) for _ in range(WORKERS)]
@@ -78,6 +82,8 @@ def mutate(
                     planned = _named_by_plan(mine, world) != as_declared
                     results = run(world, order.of(mutant.kind), enough=lambda finding: not budget.covers(finding))
                     caught = next((result for result in results if budget.failed(result)), None)
+            except psycopg.Error as error:
+                raise DbkeepError(f"mutant {mutant.name}: {one_line(error)}") from None
             finally:
                 servers.append(mine)
             if caught:
