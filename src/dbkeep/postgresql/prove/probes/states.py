@@ -103,6 +103,7 @@ TOKENS = "chat.refresh_tokens"
 AUTH_REFUSED: tuple[tuple[str, LiteralString], ...] = (
     ("a revoked token comes back", "UPDATE chat.refresh_tokens SET revoked = false, revoked_at = NULL WHERE revoked"),
     ("a live token is changed and not revoked", "UPDATE chat.refresh_tokens SET revoked_at = NULL, revoked = false"),
+    ("a revoked token is revoked again", "UPDATE chat.refresh_tokens SET revoked_at = now() WHERE revoked"),
     (
         "an expired token is changed and not revoked",
         "UPDATE chat.refresh_tokens SET revoked_at = NULL, revoked = false WHERE expires_at < now()",
