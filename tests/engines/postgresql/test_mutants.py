@@ -13,7 +13,7 @@ from dbkeep.postgresql.prove import budget as budgets
 from dbkeep.postgresql.prove import registry, server
 from dbkeep.postgresql.prove.budget import Budget
 from dbkeep.postgresql.prove.mutants import Mutant, generate, sample, survey
-from dbkeep.postgresql.prove.mutation import Outcome, mutate
+from dbkeep.postgresql.prove.mutation import LATENT, Outcome, mutate
 from dbkeep.postgresql.prove.probe import Finding, Probe
 from dbkeep.postgresql.prove.score import Score
 from dbkeep.postgresql.prove.world import World
@@ -94,10 +94,17 @@ def _survivors(outcomes: Sequence[Outcome]) -> list[str]:
     return [outcome.mutant.name for outcome in Score(tuple(outcomes)).survivors]
 
 
+def _left_to_catalogs(outcomes: Sequence[Outcome]) -> set[str]:
+    """What an attempt should have noticed and only a catalog did. MAINTAIN has no attempt of its own."""
+    left = {outcome.mutant.kind for outcome in Score(tuple(outcomes)).by_catalog_only}
+    return left - LATENT - {"MAINTAIN granted"}
+
+
 def test_every_mutant_of_a_sample_is_caught(declared: Declared, budget: Budget) -> None:
     outcomes = mutate(declared, registry.ALL, budget, choose=lambda mutants: sample(mutants, 40))
     assert _survivors(outcomes) == []
     assert Score(outcomes).percent == 100
+    assert _left_to_catalogs(outcomes) == set()
 
 
 @pytest.mark.long
@@ -106,6 +113,7 @@ def test_every_mutant_is_caught(version: int, declared: Declared, budget: Budget
     outcomes = mutate(declared, registry.ALL, budget, version=version)
     assert len(outcomes) >= LEAST
     assert _survivors(outcomes) == []
+    assert _left_to_catalogs(outcomes) == set()
 
 
 def test_survivors_are_told(declared: Declared, budget: Budget) -> None:

@@ -1,5 +1,7 @@
 """The matrix role x relation x privilege: what is declared, what is granted, and what happens when the role tries.
 
+Beside a privilege stand the policies that say to which rows it applies, as declared and as the server has them.
+
 A privilege is a set of columns; one that is not about columns is the set of one column named *.
 """
 
@@ -18,8 +20,11 @@ from dbkeep.postgresql.prove.probe import Finding
 from dbkeep.postgresql.prove.world import Connection, World
 
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+MAINTAIN, WITH_MAINTAIN = "MAINTAIN", 170000
+BY_ROW = ("SELECT", "INSERT", "UPDATE", "DELETE")
 BY_COLUMN = ("SELECT", "INSERT", "UPDATE")
 WHOLE = frozenset({"*"})
+WHOLE_TABLE = ("TRUNCATE", "TRIGGER", "MAINTAIN")
 NOTHING: frozenset[str] = frozenset()
 # What the relation is, not the role, is in the way: its type, no column id, no unique key, a view of groups.
 NOT_ABOUT_RIGHTS = ("42809", "42830", "42703", "42704", "55000")
@@ -44,6 +49,15 @@ SELECT r.rolname, n.nspname || '.' || c.relname, p.privilege,
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles r, unnest(%(privileges)s::text[]) p (privilege)
 WHERE n.nspname || '.' || c.relname = ANY(%(relations)s) AND r.rolname = ANY(%(roles)s)
 """
+# A policy is for a role, for those that inherit from it, or for PUBLIC.
+POLICIES = """
+SELECT r.rolname, n.nspname || '.' || c.relname, c.privilege, p.polname::text
+FROM pg_policy p JOIN pg_class t ON t.oid = p.polrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_roles r ON r.rolname = ANY(%(roles)s)
+    AND EXISTS (SELECT FROM unnest(p.polroles) o WHERE o = 0 OR pg_has_role(r.oid, o, 'USAGE')),
+LATERAL (SELECT t.relname, privilege FROM unnest(%(by_row)s::text[], ARRAY['r', 'a', 'w', 'd']) v (privilege, code)
+    WHERE p.polcmd IN ('*', code::"char")) c
+"""
 TRIALS: dict[str, str] = {
     "SELECT": "SELECT {columns} FROM {relation} LIMIT 1",
     "INSERT": "INSERT INTO {relation} ({columns}) SELECT {nulls} WHERE false",
@@ -51,6 +65,7 @@ TRIALS: dict[str, str] = {
     "DELETE": "DELETE FROM {relation} WHERE false",
     "TRUNCATE": "TRUNCATE {relation}",
     "REFERENCES": "CREATE TABLE probe.child (LIKE {relation}, FOREIGN KEY (id) REFERENCES {relation})",
+    "MAINTAIN": "REINDEX TABLE {relation}",
     "TRIGGER": "CREATE TRIGGER probe BEFORE INSERT ON {relation} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 }
 
@@ -70,14 +85,22 @@ class Cell:
     granted: frozenset[str]
     effective: frozenset[str]
     observed: frozenset[str] | None
+    declared_policies: frozenset[str]
+    live_policies: frozenset[str]
 
     @property
     def agrees(self) -> bool:
-        return self.declared == self.granted and self.observed in (None, self.effective)
+        same = self.declared == self.granted and self.declared_policies == self.live_policies
+        return same and self.observed in (None, self.effective)
 
     @property
     def is_empty(self) -> bool:
         return not (self.declared or self.granted or self.observed)
+
+    @property
+    def is_without_rows(self) -> bool:
+        """Whether the privilege is there and no policy lets it at a row; who passes row security by has none either."""
+        return bool(self.effective) and self.is_protected and not self.live_policies
 
     def shown(self, columns: frozenset[str] | None) -> str:
         """Return a short form of one of the three: '-' for nothing, 'all', or the number of columns."""
@@ -94,15 +117,21 @@ def observe(world: World) -> Iterator[Cell]:
     relations = {
         name: tuple(columns) for name, columns in world.session(world.login_roles[0]).execute(RELATIONS).fetchall()
     }
-    granted = _granted(world, list(relations))
+    connection = world.session(world.login_roles[0])
+    tried = (*PRIVILEGES, MAINTAIN) if connection.info.server_version >= WITH_MAINTAIN else PRIVILEGES
+    granted, policies = _granted(world, list(relations), tried), _policies(world)
     for role in sorted(world.declared.roles, key=lambda name: name not in world.first):
         with _as_role(world, role) as connection:
             for relation in sorted(relations, key=lambda name: name not in world.first):
                 columns = relations[relation]
-                for privilege in PRIVILEGES:
+                for privilege in tried:
                     wanted = _declared(world.declared, role, relation, privilege, columns)
                     have, usable = granted[role, relation, privilege]
-                    cell = Cell(role, relation, privilege, columns, wanted, have, have if usable else NOTHING, None)
+                    key = role, relation, privilege
+                    cell = Cell(
+                        *key, columns, wanted, have, have if usable else NOTHING, None,
+                        _declared_policies(world.declared, *key), frozenset(policies.get(key, ())),
+                    )  # fmt: skip
                     yield replace(cell, observed=_observed(world, connection, cell))
 
 
@@ -120,6 +149,10 @@ def findings(cells: Sequence[Cell]) -> Iterator[Finding]:
                 _difference("possible, not granted", cell.observed - cell.effective),
                 _difference("granted, not possible", cell.effective - cell.observed),
             ]
+        parts += [
+            _difference("policies that are not declared", cell.live_policies - cell.declared_policies),
+            _difference("policies that are not there", cell.declared_policies - cell.live_policies),
+        ]
         yield Finding(cell.role, f"{cell.privilege} {cell.relation}", "; ".join(part for part in parts if part))
 
 
@@ -148,10 +181,31 @@ def _declared(declared: Declared, role: str, relation: str, privilege: str, colu
     return frozenset(found)
 
 
-def _granted(world: World, relations: list[str]) -> dict[tuple[str, str, str], tuple[frozenset[str], bool]]:
+def _declared_policies(declared: Declared, role: str, relation: str, privilege: str) -> frozenset[str]:
+    entry = declared.roles[role]
+    groups = {role, *(entry.member_of if entry.inherit else ())}
+    return frozenset(
+        policy.name
+        for policy in declared.policies
+        if policy.table == relation and groups.intersection(policy.roles)
+        and privilege in BY_ROW and policy.command in (privilege, "ALL")
+    )  # fmt: skip
+
+
+def _policies(world: World) -> dict[tuple[str, str, str], set[str]]:
+    parameters = {"roles": list(world.declared.roles), "by_row": list(BY_ROW)}
+    found: dict[tuple[str, str, str], set[str]] = {}
+    for role, relation, privilege, name in world.session(world.login_roles[0]).execute(POLICIES, parameters):
+        found.setdefault((role, relation, privilege), set()).add(name)
+    return found
+
+
+def _granted(
+    world: World, relations: list[str], privileges: Sequence[str]
+) -> dict[tuple[str, str, str], tuple[frozenset[str], bool]]:
     parameters = {
         "by_column": list(BY_COLUMN),
-        "privileges": list(PRIVILEGES),
+        "privileges": list(privileges),
         "relations": relations,
         "roles": list(world.declared.roles),
     }
@@ -176,7 +230,7 @@ def _as_role(world: World, role: str) -> Iterator[Connection | None]:
 
 def _observed(world: World, connection: Connection | None, cell: Cell) -> frozenset[str] | None:
     """Try what is expected at once, and every other column alone."""
-    if connection is None or (not world.is_copy and cell.privilege == "TRUNCATE" and cell.granted):
+    if connection is None or (not world.is_copy and cell.privilege in WHOLE_TABLE and cell.granted):
         return None
     if cell.privilege == "REFERENCES":
         return _references(world, cell.role, cell.relation)

@@ -25,8 +25,22 @@ from dbkeep.postgresql.prove.world import World
 # Probes of this area read catalogs; all others attempt what they are about.
 CATALOG = "catalog"
 WORKERS = 2
+# Kinds that no attempt noticed when each was asked about every one: about these the catalogs are asked first.
+LATENT = frozenset(
+    {
+        "connection limit lifted",
+        "function VOLATILE",
+        "function is SECURITY DEFINER",
+        "function leakproof",
+        "owner attribute",
+        "owner logs on",
+        "privilege on a closed database",
+        "search_path unpinned",
+    }
+)
 # The matrix tries the privilege itself; else what a mutant needs besides (USAGE on the schema) is noticed first.
-PRIVILEGES = "P58"
+MATRIX = "P58"
+TRIED_BY_MATRIX = frozenset(f"{privilege} granted" for privilege in TABLE_PRIVILEGES)
 Choose = Callable[[Sequence[Mutant]], Sequence[Mutant]]
 Named = frozenset[tuple[str, str, str]]
 
@@ -118,7 +132,7 @@ class _Order:
         self._catches: Counter[str] = Counter()
 
     def of(self, kind: str) -> list[Probe]:
-        first = self._caught[kind] or [probe for probe in self._probes if probe.id == _likely(kind)]
+        first = self._caught[kind] or [probe for probe in self._probes if _is_likely(kind, probe)]
         rest = [probe for probe in self._probes if probe not in first]
         return [*first, *sorted(rest, key=self._rank)]
 
@@ -130,8 +144,8 @@ class _Order:
         self._catches[probe.id] += 1
 
 
-def _likely(kind: str) -> str | None:
-    return PRIVILEGES if kind in {f"{privilege} granted" for privilege in TABLE_PRIVILEGES} else None
+def _is_likely(kind: str, probe: Probe) -> bool:
+    return probe.area == CATALOG if kind in LATENT else probe.id == MATRIX and kind in TRIED_BY_MATRIX
 
 
 @contextmanager

@@ -99,4 +99,6 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "declared": sorted(cell.declared),
         "granted": sorted(cell.granted),
         "observed": None if cell.observed is None else sorted(cell.observed),
+        "declared_policies": sorted(cell.declared_policies),
+        "live_policies": sorted(cell.live_policies),
     }

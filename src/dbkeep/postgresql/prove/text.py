@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dbkeep.postgresql.prove.matrix import PRIVILEGES, Cell
+from dbkeep.postgresql.prove.matrix import Cell
 from dbkeep.postgresql.prove.probe import Finding, Result
 from dbkeep.postgresql.prove.report import Report
 
@@ -32,9 +32,10 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _print_matrix(report: Report, console: Console) -> None:
-    console.print("[bold]Who may do what[/]: declared / granted / observed; a number is one of columns")
+    console.print("[bold]Who may do what[/]: declared / granted / observed; a number is one of columns;")
+    console.print("* row security lets no row through: the table has no policy for it")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("role", "relation", *PRIVILEGES):
+    for heading in ("role", "relation", *dict.fromkeys(cell.privilege for cell in report.cells)):
         table.add_column(heading, no_wrap=True)
     rows: dict[tuple[str, str], list[Cell]] = {}
     for cell in report.cells:
@@ -55,6 +56,7 @@ def _cell(cell: Cell) -> str:
     if cell.is_empty and cell.agrees:
         return "[dim]-[/]"
     text = "/".join(cell.shown(columns) for columns in (cell.declared, cell.granted, cell.observed))
+    text += "*" if cell.is_without_rows else ""
     return text if cell.agrees else f"[bold red]{text}[/]"
 
 

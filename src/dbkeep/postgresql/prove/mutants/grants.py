@@ -163,8 +163,9 @@ def _on_this_database(words: str, role: str, kind: str) -> Mutant:
 
 def _closed_database(privilege: str, database: str) -> Mutant:
     what, target = sql.SQL(privilege), sql.Identifier(database)
+    kind = "closed database opened" if privilege == "CONNECT" else "privilege on a closed database"
     return Mutant(
-        f"{privilege} on database {database} to PUBLIC", "closed database opened",
+        f"{privilege} on database {database} to PUBLIC", kind,
         (statements.grant(what, "DATABASE", target, "PUBLIC"),),
         (statements.revoke(what, "DATABASE", target, "PUBLIC", only_option=False),),
         about=frozenset({database, "PUBLIC"}),

@@ -76,6 +76,7 @@ def _mutant(kind: str, key: Key, policy: LivePolicy, changed: LivePolicy | None)
     if changed is not None:
         run.append(_create(table, name, changed))
     short = "policy to another role" if kind.endswith(" too") else kind
+    short = "restrictive policy for one command" if kind.endswith(" only") else short
     roles = changed.roles if changed else policy.roles
     return Mutant(f"{kind}: {name} on {table}", short, tuple(run), about=frozenset({table, *roles}))
 
