@@ -74,7 +74,8 @@ TRIALS: dict[str, str] = {
 class Cell:
     """One privilege of one role on one relation, three times; `observed` is None where it cannot be tried.
 
-    `effective` is what is granted and can be used: nothing is without USAGE on the schema.
+    `effective` is what is granted and can be used: nothing is without USAGE on the schema. `rowless` tells that row
+    security binds the role there and no policy is declared that lets the privilege at a row.
     """
 
     role: str
@@ -87,20 +88,16 @@ class Cell:
     observed: frozenset[str] | None
     declared_policies: frozenset[str]
     live_policies: frozenset[str]
+    rowless: bool
 
     @property
     def agrees(self) -> bool:
-        same = self.declared == self.granted and self.declared_policies == self.live_policies
-        return same and self.observed in (None, self.effective)
+        same_rows = self.is_empty or self.declared_policies == self.live_policies
+        return same_rows and self.declared == self.granted and self.observed in (None, self.effective)
 
     @property
     def is_empty(self) -> bool:
         return not (self.declared or self.granted or self.observed)
-
-    @property
-    def is_without_rows(self) -> bool:
-        """Whether the privilege is there and no policy lets it at a row; who passes row security by has none either."""
-        return bool(self.effective) and self.is_protected and not self.live_policies
 
     def shown(self, columns: frozenset[str] | None) -> str:
         """Return a short form of one of the three: '-' for nothing, 'all', or the number of columns."""
@@ -117,8 +114,8 @@ def observe(world: World) -> Iterator[Cell]:
     relations = {
         name: tuple(columns) for name, columns in world.session(world.login_roles[0]).execute(RELATIONS).fetchall()
     }
-    connection = world.session(world.login_roles[0])
-    tried = (*PRIVILEGES, MAINTAIN) if connection.info.server_version >= WITH_MAINTAIN else PRIVILEGES
+    version = world.session(world.login_roles[0]).info.server_version
+    tried = (*PRIVILEGES, MAINTAIN) if version >= WITH_MAINTAIN else PRIVILEGES
     granted, policies = _granted(world, list(relations), tried), _policies(world)
     for role in sorted(world.declared.roles, key=lambda name: name not in world.first):
         with _as_role(world, role) as connection:
@@ -131,6 +128,7 @@ def observe(world: World) -> Iterator[Cell]:
                     cell = Cell(
                         *key, columns, wanted, have, have if usable else NOTHING, None,
                         _declared_policies(world.declared, *key), frozenset(policies.get(key, ())),
+                        _is_rowless(world.declared, *key),
                     )  # fmt: skip
                     yield replace(cell, observed=_observed(world, connection, cell))
 
@@ -190,6 +188,13 @@ def _declared_policies(declared: Declared, role: str, relation: str, privilege: 
         if policy.table == relation and groups.intersection(policy.roles)
         and privilege in BY_ROW and policy.command in (privilege, "ALL")
     )  # fmt: skip
+
+
+def _is_rowless(declared: Declared, role: str, relation: str, privilege: str) -> bool:
+    names = _declared_policies(declared, role, relation, privilege)
+    permissive = [p for p in declared.policies if p.table == relation and p.name in names and p.permissive]
+    bound = relation in declared.tables and not declared.roles[role].bypass_row_security and privilege in BY_ROW
+    return bound and not permissive
 
 
 def _policies(world: World) -> dict[tuple[str, str, str], set[str]]:

@@ -56,7 +56,7 @@ def _cell(cell: Cell) -> str:
     if cell.is_empty and cell.agrees:
         return "[dim]-[/]"
     text = "/".join(cell.shown(columns) for columns in (cell.declared, cell.granted, cell.observed))
-    text += "*" if cell.is_without_rows else ""
+    text += "*" if cell.rowless else ""
     return text if cell.agrees else f"[bold red]{text}[/]"
 
 
