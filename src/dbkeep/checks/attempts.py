@@ -61,10 +61,10 @@ def attempt(
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL lock_timeout = '200ms'")
         for step_user, step, values in after:
-            _act_for(connection, step_user)
+            act_for(connection, step_user)
             connection.execute(step, values)
         if user_id is not None or after:
-            _act_for(connection, user_id or "")
+            act_for(connection, user_id or "")
         try:
             with connection.transaction():
                 cursor = connection.execute(statement, parameters)
@@ -76,5 +76,6 @@ def attempt(
             return Attempt(rows=0, sqlstate=error.sqlstate, message=error.diag.message_primary or "")
 
 
-def _act_for(connection: psycopg.Connection[Any], user_id: str) -> None:
+def act_for(connection: psycopg.Connection[Any], user_id: str) -> None:
+    """Set whom the rest of the transaction acts for, as the API does."""
     connection.execute("SELECT set_config('app.user_id', %s, true)", (user_id,))

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from dbkeep.checks.attempts import Attempt, Statement, Step, attempt
+from dbkeep.checks.attempts import Attempt, Statement, Step, act_for, attempt
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove.seed import Person, Seed
 
@@ -84,13 +84,12 @@ class World:
     def acting_as(self, connection: Connection, person: Person) -> Iterator[Connection]:
         """A transaction of `person`, opened as the API opens it, rolled back at its end."""
         with connection.transaction(force_rollback=True):
-            self.set_context(connection, self.context(person, connection))
+            self.act_for(connection, person)
             yield connection
 
-    @staticmethod
-    def set_context(connection: Connection, value: str) -> None:
-        """Set the context as the API does: for the transaction only."""
-        connection.execute("SELECT set_config('app.user_id', %s, true)", [value])
+    def act_for(self, connection: Connection, person: Person) -> None:
+        """Let the rest of the transaction act for `person`, as the API does."""
+        act_for(connection, self.context(person, connection))
 
     def attempt(
         self,

@@ -77,7 +77,7 @@ def side_tables(world: World) -> Iterator[Finding]:
     with _added(world, SIDE, SIDE_ENDS):
         try:
             with session.transaction():
-                world.set_context(session, world.context(ben, session))
+                world.act_for(session, ben)
                 session.execute(WRITE, [uuid4(), ben.id])
             copied = world.superuser().execute("SELECT FROM chat.probe_side").rowcount
             require(copied == 1, f"the trigger copied {copied} rows")

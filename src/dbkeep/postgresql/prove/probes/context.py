@@ -77,7 +77,7 @@ def _use_and_end(world: World, connection: Connection, ending: str) -> int:
     """Act for anna in one transaction, end it in the way named, and return how many profiles she saw."""
     seen = 0
     with suppress(psycopg.errors.DivisionByZero), connection.transaction(force_rollback=ending == "rollback"):
-        world.set_context(connection, world.context(world.people["anna"], connection))
+        world.act_for(connection, world.people["anna"])
         seen = connection.execute("SELECT FROM chat.profiles").rowcount
         if ending == "error":
             connection.execute("SELECT 1 / 0")
@@ -117,7 +117,7 @@ def savepoint(world: World) -> Iterator[Finding]:
         with world.acting_as(connection, anna):
             before = _who(connection)
             with connection.transaction(force_rollback=True):
-                world.set_context(connection, world.context(ben, connection))
+                world.act_for(connection, ben)
                 between = _who(connection)
             after = _who(connection)
         require((before, between) == ({anna.id}, {ben.id}), f"{role} does not see the rows of whom it acts for")
@@ -184,7 +184,7 @@ def forged_context(world: World) -> Iterator[Finding]:
 
 def sees_only_own(world: World, connection: Connection, person: Person) -> str | None:
     """Return what is wrong with the rows that `connection` shows in a transaction of `person`, None when nothing is."""
-    world.set_context(connection, world.context(person, connection))
+    world.act_for(connection, person)
     seen = connection.execute("SELECT id FROM chat.users UNION ALL SELECT user_id FROM chat.settings").fetchall()
     if len(seen) < 2:
         return f"{person.name} sees {len(seen)} rows of its own"

@@ -76,7 +76,7 @@ def _spoilt(world: World, *statements: str) -> Iterator[Connection]:
 
 def _become(world: World, connection: Connection, role: str) -> None:
     connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-    world.set_context(connection, world.context(world.people["anna"], connection))
+    world.act_for(connection, world.people["anna"])
 
 
 @probe(

@@ -177,7 +177,7 @@ def leaky_functions(world: World) -> Iterator[Finding]:
             with world.lent(role, PLACE, LEND.format(role=role)) as connection:
                 connection.execute(LEAK)
                 connection.execute("SELECT set_config('probe.seen', '', true)")
-                world.set_context(connection, world.context(person, connection))
+                world.act_for(connection, person)
                 connection.execute(form.replace(b"%t", table.encode()))
                 seen = connection.execute("SELECT current_setting('probe.seen')").fetchone()
             found = {UUID(value) for value in str(seen[0]).split()} if seen else set()
