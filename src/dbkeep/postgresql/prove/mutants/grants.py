@@ -173,24 +173,18 @@ def _closed_database(privilege: str, database: str) -> Mutant:
 
 
 def defaults(ground: Ground) -> Iterator[Mutant]:
-    """Yield what an owner would give away on every table, view or function that it makes later."""
+    """Yield what the owner would give away on every table and function that it makes later.
+
+    The definer may create nothing in a schema, and a role that cannot use a schema gains nothing in it.
+    """
     scope = ground.declared.scope
-    for creator in (scope.owner, scope.definer):
-        for kind, privilege in (("TABLES", "SELECT"), ("FUNCTIONS", "EXECUTE")):
-            for grantee in (
-                "PUBLIC",
-                *(role for role in ground.logins() if ground.declared.roles[role].grants.schemas),
-            ):
-                # The definer may create nothing in a schema, so nothing of its own could be open.
-                if creator == scope.definer:
-                    continue
-                for schema in ("", *scope.schemas):
-                    where = sql.SQL("IN SCHEMA {} ").format(sql.Identifier(schema)) if schema else sql.SQL("")
-                    run = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} {}GRANT {} ON {} TO {}").format(
-                        sql.Identifier(creator), where, sql.SQL(privilege), sql.SQL(kind), statements.grantee(grantee)
-                    )
-                    name = f"default {privilege} on {kind.lower()} of {creator} to {grantee}"
-                    yield Mutant(
-                        f"{name}{f' in {schema}' if schema else ''}", "default privilege", (run,),
-                        about=frozenset({grantee}),
-                    )  # fmt: skip
+    for kind, privilege in (("TABLES", "SELECT"), ("FUNCTIONS", "EXECUTE")):
+        for grantee in ("PUBLIC", *ground.logins()):
+            usable = [name for name in scope.schemas if grantee == "PUBLIC" or ground.uses(grantee, name)]
+            for schema in ("", *usable) if usable else ():
+                where = sql.SQL("IN SCHEMA {} ").format(sql.Identifier(schema)) if schema else sql.SQL("")
+                run = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} {}GRANT {} ON {} TO {}").format(
+                    sql.Identifier(scope.owner), where, sql.SQL(privilege), sql.SQL(kind), statements.grantee(grantee)
+                )
+                name = f"default {privilege} on {kind.lower()} to {grantee}{f' in {schema}' if schema else ''}"
+                yield Mutant(name, "default privilege", (run,), about=frozenset({grantee}))
