@@ -13,6 +13,8 @@ BEGIN
     WHERE user_id = target AND related_user_id = chat.current_user_id() AND type = 'friend';
     INSERT INTO chat.relationships (id, user_id, related_user_id, type, status)
     VALUES (block_id, chat.current_user_id(), target, 'blocked', 'accepted')
-    ON CONFLICT (user_id, related_user_id) DO UPDATE SET type = 'blocked', status = 'accepted';
+    -- A rejected request stays rejected, so that blocking and unblocking does not let it be repeated.
+    ON CONFLICT (user_id, related_user_id) DO UPDATE
+    SET type = 'blocked', status = CASE relationships.status WHEN 'rejected' THEN 'rejected' ELSE 'accepted' END;
 END
 $$;

@@ -1,5 +1,5 @@
 -- A user sees what it asked for or blocked, and what others asked of it, but never who blocks it.
--- Rows are written by request_friendship, answer_friendship and block_user only.
+-- Rows are written by request_friendship, answer_friendship, block_user and unblock_user only.
 
 ALTER TABLE chat.relationships ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "drift": ("dbkeep.commands.plan", "drift_command"),
     "migrate": ("dbkeep.commands.migrate", "migrate_group"),
     "check": ("dbkeep.commands.check", "check_command"),
+    "prove": ("dbkeep.commands.prove", "prove_command"),
     "backup": ("dbkeep.commands.backup", "backup_group"),
     "restore": ("dbkeep.commands.backup", "restore_command"),
     "drill": ("dbkeep.commands.backup", "drill_command"),

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from chat_api.identifiers import uuid7
 from chat_api.problems import Problem, not_found
-from chat_api.stores.postgresql import PostgreSQL
+from chat_api.stores.postgresql import Connection, PostgreSQL
 
 MOST_SHOWN = 500
 
@@ -80,5 +80,13 @@ class Relationships:
                 """,
                 {"me": acting_user, "other": other},
             )
-        if done.rowcount == 0:
-            raise not_found("relationship")
+            if done.rowcount == 0:
+                await self._unblock(connection, other)
+
+    @staticmethod
+    async def _unblock(connection: Connection, other: UUID) -> None:
+        """End a block that hides a rejected request, which no DELETE may take away."""
+        try:
+            await connection.execute("SELECT chat.unblock_user(%s)", (other,))
+        except errors.NoDataFound:
+            raise not_found("relationship") from None

@@ -87,13 +87,23 @@ class Access:
     def postgresql(
         self, host: Host, role: str, *, server_name: str = "localhost", **options: Any
     ) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection as `role`; `options` override libpq's keywords (sslmode, password, dbname, ...).
+        """Return a connection as `role`; `options` override libpq's keywords (sslmode, password, dbname, ...)."""
+        keywords = self.postgresql_keywords(host, role) | {"host": server_name}
+        # PG* variables of the person's shell must not stand in for what is left out on purpose.
+        environment = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
+        try:
+            return psycopg.connect(**{key: value for key, value in (keywords | options).items() if value is not None})
+        finally:
+            os.environ.update(environment)
+
+    def postgresql_keywords(self, host: Host, role: str) -> dict[str, Any]:
+        """Return libpq's keywords for a connection as `role` by the tunnel; they hold its password.
 
         Roles that do not serve the application are let in from the database host only, so that is where they come from.
         """
         through = host if role.startswith(OPERATORS) else None
-        keywords = {
-            "host": server_name,
+        return {
+            "host": "localhost",
             "hostaddr": "127.0.0.1",
             "port": self.local_port(host, "postgresql_port", through=through),
             "user": role,
@@ -104,12 +114,6 @@ class Access:
             "connect_timeout": TIMEOUT_SECONDS,
             "application_name": "dbkeep check",
         }
-        # PG* variables of the person's shell must not stand in for what is left out on purpose.
-        environment = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
-        try:
-            return psycopg.connect(**{key: value for key, value in (keywords | options).items() if value is not None})
-        finally:
-            os.environ.update(environment)
 
     def mongodb(self, host: Host, user: str | None, **options: Any) -> MongoClient[dict[str, Any]]:
         """Return a client as `user`, or not logged on without one; `options` override MongoClient's keywords."""

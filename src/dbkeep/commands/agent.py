@@ -15,6 +15,9 @@ from dbkeep.commands.agent_migrate import agent_migrate_group
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.engines import NAMES, engine, engine_settings, required_settings
 from dbkeep.plan import Change, hold_back
+from dbkeep.postgresql.connect import connect
+from dbkeep.postgresql.prove.seed import Seed
+from dbkeep.settings import PostgreSQLSettings
 
 
 @click.group(name="agent", hidden=True)
@@ -61,6 +64,20 @@ def _report(change: Change) -> None:
 def facts_command(name: str) -> None:
     """Answer with what one observer of the controls sees on this host."""
     answer(facts.gather(name, read_request()))
+
+
+@agent_group.command("people")
+@click.argument("action", type=click.Choice(("add", "remove")))
+def people_command(action: str) -> None:
+    """Add the people that the prover's probes act for, or remove them all; answer with how many."""
+    settings = required_settings("postgresql")
+    assert isinstance(settings, PostgreSQLSettings)  # noqa: S101 - the name decides the type
+    request = read_request()
+    with connect(settings) as connection:
+        removed = Seed.remove(connection)
+        if action == "add":
+            Seed(request["mark"]).insert(connection)
+    answer({"removed": removed})
 
 
 @agent_group.command("describe")

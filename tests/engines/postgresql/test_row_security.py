@@ -164,6 +164,22 @@ def test_a_rejected_request_cannot_be_withdrawn_and_repeated(acting: Any, alice:
         assert session.execute("DELETE FROM chat.relationships").rowcount == 1
 
 
+def test_a_block_in_between_does_not_let_a_rejected_request_be_repeated(acting: Any, alice: UUID, bob: UUID) -> None:
+    with acting(alice) as session:
+        session.execute("SELECT chat.request_friendship(%s, %s)", [uuid4(), bob])
+        _act_for(session, bob)
+        session.execute("SELECT chat.answer_friendship(%s, false)", [alice])
+        _act_for(session, alice)
+        session.execute("SELECT chat.block_user(%s, %s)", [uuid4(), bob])
+        assert session.execute("DELETE FROM chat.relationships").rowcount == 0
+        session.execute("SELECT chat.unblock_user(%s)", [bob])
+        assert session.execute("SELECT type, status FROM chat.relationships").fetchall() == [("friend", "rejected")]
+        with pytest.raises(psycopg.errors.NoDataFound), session.transaction():
+            session.execute("SELECT chat.unblock_user(%s)", [bob])
+        with pytest.raises(psycopg.errors.UniqueViolation), session.transaction():
+            session.execute("SELECT chat.request_friendship(%s, %s)", [uuid4(), bob])
+
+
 def test_a_block_is_never_revealed(acting: Any, alice: UUID, bob: UUID) -> None:
     """To the blocked user the blocking one looks like one that does not exist, whatever it tries."""
     nobody = uuid4()
