@@ -298,11 +298,7 @@ def test_a_value_that_changes_meanwhile_is_not_overwritten(site: Site) -> None:
         with holder.transaction():
             holder.execute("SELECT FROM chat.users WHERE id = %s FOR UPDATE", (user,))
             process = site.start_reencrypting()
-            waits = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_keys' AND wait_event_type = 'Lock'"
-            with site.connect() as watcher:
-                while watcher.execute(waits).fetchone() == (0,):
-                    assert process.poll() is None
-                    time.sleep(0.02)
+            wait_for_lock(site, "app_keys", lambda: process.poll() is None)
             changed = FieldCipher(KeyRing({1: site.rings.field_key.keys[1]}))
             email = changed.encrypt("changed@example.org", Cell("users", "email", user))
             holder.execute("UPDATE chat.users SET email = %s WHERE id = %s", (email, user))
@@ -353,6 +349,7 @@ def test_the_index_changes_without_a_moment_in_which_an_address_is_unknown_or_fr
         site.restart(0)
         # Process 0 writes with the new key, process 1 with the old one.
         assert_taken_once(site)
+        assert_waits_for_the_other_key(site)
         assert site.log_in(next(known), first=0) == site.log_in(next(known), first=1) == 200
         site.restart(1)
         assert site.survey()["indexes"][str(old)] >= 300
@@ -378,6 +375,35 @@ def assert_taken_once(site: Site) -> None:
             address = f"once{uuid4().hex}@example.org"
             statuses = threads.map(lambda first, a=address: site.register(a, first=first), (0, 1))  # type: ignore[misc]
             assert sorted(statuses) == [201, 409]
+
+
+def assert_waits_for_the_other_key(site: Site) -> None:
+    """A registration that is under way with the old index key is seen by one with the new key."""
+    address = f"wait{uuid4().hex}@example.org"
+    old = next(iter(site.rings.index.candidates(address).values()))
+    with site.connect() as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (old.hex(),))
+            user = uuid7()
+            email = site.rings.cipher.encrypt(address, Cell("users", "email", user))
+            other.execute(
+                "INSERT INTO chat.users (id, email, email_index, username, password_hash)"
+                " VALUES (%s, %s, %s, %s, '$argon2id$')",
+                (user, email, old, user.hex),
+            )
+            waiting = thread.submit(site.register, address, first=0)
+            wait_for_lock(site, "app_auth", lambda: not waiting.done())
+        assert waiting.result() == 409
+    site.addresses[user] = address
+
+
+def wait_for_lock(site: Site, role: str, still: Callable[[], bool]) -> None:
+    """Wait until a session of `role` waits for a lock; fails when `still` is false before."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND wait_event_type = 'Lock'"
+    with site.connect() as watcher:
+        while watcher.execute(query, (role,)).fetchone() == (0,):
+            assert still()
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
