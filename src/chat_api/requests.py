@@ -18,7 +18,7 @@ BODY_BYTES = 64 * 1024
 
 
 class RequestBounds:
-    """ASGI middleware: answers 413 past BODY_BYTES and 500 for an unexpected failure, and logs method, route and status.
+    """ASGI middleware: answers 413 past BODY_BYTES, 500 for an unexpected failure, and logs method, route and status.
 
     Neither path nor query string, headers or bodies are logged: they hold names, cursors, tokens and passwords.
     """
