@@ -140,7 +140,7 @@ def rotate(
     on_task: Show = _silent,
     on_count: Show = _silent,
 ) -> dict[str, Any]:
-    """Give every value a new key; a rotation that was interrupted is finished instead, if it left anything to do.
+    """Give every value a new key; what an interrupted rotation or a restore left to older keys is finished instead.
 
     `blind_index` makes a new key for the index too; `rate` is how many values a second are written at most. `on_step`
     gets what is done now, `on_task` the tasks of a playbook, `on_count` the values done as `DONE/TOTAL values`. Returns
@@ -152,7 +152,7 @@ def rotate(
         if not resumed:
             found = survey(environment, rings)
             if _has_old(rings, found):
-                on_step("finish the rotation that was interrupted")
+                on_step("encrypt the values that older keys have left")
                 deploy(environment, on_task)
                 result = reencrypt(environment, rings, rate, on_count)
                 if result["rewritten"]:

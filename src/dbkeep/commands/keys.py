@@ -78,7 +78,7 @@ def show_status(found: dict[str, Any]) -> None:
     if found["unreadable"]:
         console.print(f"{found['unreadable']} values have a key that the API does not: run `dbkeep keys rotate`")
     elif not found["complete"]:
-        console.print("a rotation is not finished: run `dbkeep keys rotate`")
+        console.print("older keys have values left: run `dbkeep keys rotate`")
 
 
 @keys_group.command("rotate")
@@ -87,7 +87,7 @@ def show_status(found: dict[str, Any]) -> None:
 @click.option("--rate", type=click.FloatRange(min=1), metavar="N", help="Write at most N values a second.")
 @json_option
 def rotate_command(environment_name: str, blind_index: bool, rate: float | None, as_json: bool) -> None:
-    """Make a new key and encrypt every value with it; finish an interrupted rotation first."""
+    """Make a new key and encrypt every value with it, or finish what older keys have left."""
     environment = read_environment(environment_name)
     with steps() as shown:
         done = keys.rotate(
@@ -97,12 +97,11 @@ def rotate_command(environment_name: str, blind_index: bool, rate: float | None,
     if as_json:
         click.echo(json.dumps(done, indent=2))
         return
-    what = "finished the interrupted rotation" if done["resumed"] else "rotated"
-    console.print(
-        f"{what}: {done['rewritten']} values encrypted with key {done['newest']['field']} in {done['seconds']:.1f} s"
-    )
-    if not done["resumed"]:
-        console.print("the old key still reads: take it from the hosts with `dbkeep keys retire VERSION`")
+    console.print(f"{done['rewritten']} values encrypted with key {done['newest']['field']} in {done['seconds']:.1f} s")
+    if done["resumed"]:
+        console.print("that finished what was left to older keys; for another key run it again")
+    else:
+        console.print("older keys still read: take each from the hosts with `dbkeep keys retire VERSION`")
 
 
 @keys_group.command("retire")
