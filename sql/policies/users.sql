@@ -17,4 +17,7 @@ CREATE POLICY auth_finds ON chat.users AS PERMISSIVE FOR SELECT TO app_auth USIN
 CREATE POLICY auth_registers ON chat.users AS PERMISSIVE FOR INSERT TO app_auth WITH CHECK (true);
 CREATE POLICY auth_logs_in ON chat.users AS PERMISSIVE FOR UPDATE TO app_auth USING (true) WITH CHECK (true);
 
+CREATE POLICY keys_finds ON chat.users AS PERMISSIVE FOR SELECT TO app_keys USING (true);
+CREATE POLICY keys_reencrypts ON chat.users AS PERMISSIVE FOR UPDATE TO app_keys USING (true) WITH CHECK (true);
+
 CREATE POLICY definer_reads ON chat.users AS PERMISSIVE FOR SELECT TO chat_definer USING (true);

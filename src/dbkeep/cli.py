@@ -26,6 +26,7 @@ COMMANDS = {
     "backup": ("dbkeep.commands.backup", "backup_group"),
     "restore": ("dbkeep.commands.backup", "restore_command"),
     "drill": ("dbkeep.commands.backup", "drill_command"),
+    "keys": ("dbkeep.commands.keys", "keys_group"),
     "diagnostics": ("dbkeep.commands.diagnostics", "diagnostics_command"),
     "lab": ("dbkeep.commands.lab", "lab_group"),
     "agent": ("dbkeep.commands.agent", "agent_group"),

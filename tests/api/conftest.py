@@ -116,6 +116,19 @@ class Servers:
         for name in list(self.running):
             self.stop(name)
 
+    def api_environment(self, credentials: Path) -> dict[str, str]:
+        """Return the environment of an API before these servers, with a port of its own."""
+        return {
+            "PATH": os.defpath,
+            "CREDENTIALS_DIRECTORY": str(credentials),
+            "CHAT_API_LISTEN_PORT": str(free_port()),
+            "CHAT_API_CA_FILE": str(self.authority.file),
+            "CHAT_API_POSTGRESQL_HOSTS": f"127.0.0.1:{self.ports['postgresql']}",
+            "CHAT_API_MONGODB_HOSTS": f"127.0.0.1:{self.ports['mongodb']}",
+            "CHAT_API_REDIS_STATE": f"127.0.0.1:{self.ports['redis_state']}",
+            "CHAT_API_REDIS_CACHE": f"127.0.0.1:{self.ports['redis_cache']}",
+        }
+
     def _postgresql(self, stack: ExitStack) -> None:
         settings = stack.enter_context(
             postgresql_sandbox.start(
@@ -176,9 +189,8 @@ class Service:
     client: httpx.Client
 
 
-@pytest.fixture(scope="session")
-def credentials(servers: Servers) -> Path:
-    """The folder that systemd's LoadCredential= would make."""
+def write_credentials(servers: Servers) -> Path:
+    """Make the folder that systemd's LoadCredential= would make."""
     folder = servers.folder / "credentials"
     folder.mkdir(mode=0o700)
     certificate, key, _ = servers.authority.issue("chat_api")
@@ -193,18 +205,13 @@ def credentials(servers: Servers) -> Path:
 
 
 @pytest.fixture(scope="session")
+def credentials(servers: Servers) -> Path:
+    return write_credentials(servers)
+
+
+@pytest.fixture(scope="session")
 def environment(servers: Servers, credentials: Path) -> dict[str, str]:
-    port = free_port()
-    return {
-        "PATH": os.defpath,
-        "CREDENTIALS_DIRECTORY": str(credentials),
-        "CHAT_API_LISTEN_PORT": str(port),
-        "CHAT_API_CA_FILE": str(servers.authority.file),
-        "CHAT_API_POSTGRESQL_HOSTS": f"127.0.0.1:{servers.ports['postgresql']}",
-        "CHAT_API_MONGODB_HOSTS": f"127.0.0.1:{servers.ports['mongodb']}",
-        "CHAT_API_REDIS_STATE": f"127.0.0.1:{servers.ports['redis_state']}",
-        "CHAT_API_REDIS_CACHE": f"127.0.0.1:{servers.ports['redis_cache']}",
-    }
+    return servers.api_environment(credentials)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import click
 
 from dbkeep.checks import facts
 from dbkeep.commands.agent_backup import agent_backup_group
+from dbkeep.commands.agent_keys import agent_keys_group
 from dbkeep.commands.agent_migrate import agent_migrate_group
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.engines import NAMES, engine, engine_settings, required_settings
@@ -94,3 +95,4 @@ def describe_command() -> None:
 
 agent_group.add_command(agent_backup_group)
 agent_group.add_command(agent_migrate_group)
+agent_group.add_command(agent_keys_group)

@@ -103,6 +103,7 @@ POSTGRESQL = (
     ),
     Breakage(("ISO-SECRET-01",), psql("GRANT SELECT (password_hash) ON chat.users TO app_api")),
     Breakage(("ISO-AUTH-01",), psql("GRANT SELECT ON chat.settings TO app_auth")),
+    Breakage(("ISO-KEYS-01",), psql("GRANT SELECT (password_hash) ON chat.users TO app_keys")),
     Breakage(
         ("ISO-ANALYTICS-01",),
         psql("GRANT USAGE ON SCHEMA chat TO chat_analytics; GRANT SELECT (id) ON chat.users TO chat_analytics"),
