@@ -40,7 +40,7 @@ LATENT = frozenset(
 )
 # The matrix tries the privilege itself; else what a mutant needs besides (USAGE on the schema) is noticed first.
 MATRIX = "P58"
-TRIED_BY_MATRIX = frozenset(f"{privilege} granted" for privilege in TABLE_PRIVILEGES)
+TRIED_BY_MATRIX = frozenset(f"{privilege} granted" for privilege in (*TABLE_PRIVILEGES, "MAINTAIN"))
 Choose = Callable[[Sequence[Mutant]], Sequence[Mutant]]
 Named = frozenset[tuple[str, str, str]]
 
