@@ -1,8 +1,10 @@
 -- The floor under every policy of app_api: a user is set, exists and is active.
 
 CREATE OR REPLACE FUNCTION chat.context_is_active() RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = ''
 AS $$
-    SELECT EXISTS (SELECT FROM chat.users WHERE id = chat.current_user_id() AND is_active);
+BEGIN
+    RETURN EXISTS (SELECT FROM chat.users WHERE id = chat.current_user_id() AND is_active);
+END
 $$;

@@ -85,6 +85,7 @@ class Credentials(BaseModel):
 
     postgresql_app_api: SecretStr
     postgresql_app_auth: SecretStr
+    context_keys: dict[int, SecretBytes]
     mongodb_chat_api: SecretStr
     redis_svc_api: SecretStr
     redis_svc_auth: SecretStr
@@ -130,6 +131,7 @@ def read_credentials(directory: Path) -> Credentials:
         tls_key=_file(directory / "tls_key"),
         postgresql_app_api=_password(directory / "postgresql_app_api"),
         postgresql_app_auth=_password(directory / "postgresql_app_auth"),
+        context_keys=_key_versions(directory / "context_key"),
         mongodb_chat_api=_password(directory / "mongodb_chat_api"),
         redis_svc_api=_password(directory / "redis_svc_api"),
         redis_svc_auth=_password(directory / "redis_svc_auth"),
@@ -170,7 +172,7 @@ def _key(text: str, path: Path) -> SecretBytes:
 
 
 def _key_versions(path: Path) -> dict[int, SecretBytes]:
-    """One key a line, `VERSION:KEY`; the highest version encrypts, the others only decrypt. A bare key is version 1."""
+    """One key a line, `VERSION:KEY`; the highest version is the one to use for what is new. A bare key is version 1."""
     keys: dict[int, SecretBytes] = {}
     for line in _text(path).splitlines():
         version, colon, key = line.strip().rpartition(":")

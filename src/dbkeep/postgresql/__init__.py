@@ -10,8 +10,9 @@ import psycopg
 from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.plan import Change, Plan
-from dbkeep.postgresql import inspect, migrations
+from dbkeep.postgresql import context_keys, inspect, migrations
 from dbkeep.postgresql.connect import MAINTENANCE, Connection, DatabaseMissingError, connect, one_line
+from dbkeep.postgresql.context_keys import WriteKey
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.models import Declared
@@ -35,7 +36,8 @@ def users(declared: Declared) -> list[str]:
 def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str, str]) -> Plan:
     """Return what differs between `declared` and the server; `secrets` maps roles to passwords.
 
-    A role that `secrets` leaves out keeps the password it has; one that has none then is a refused change.
+    A role that `secrets` leaves out keeps the password it has; one that has none then is a refused change. Its entry
+    "context_key" holds the keys that a signed context is verified with.
 
     Raises DeclaredError when the server refuses a declared expression, UsageError when the server cannot be used.
     """
@@ -43,11 +45,12 @@ def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str,
         with connect(settings, declared.scope.database) as connection:
             live = inspect.inspect(connection, declared)
             normal = normalise(connection, declared, live)
+            live_keys = context_keys.read(connection)
     except DatabaseMissingError:
         # A new database is a copy of template1, so that is what it starts with.
         with connect(settings, "template1") as connection:
-            live, normal = inspect.inspect(connection, declared), Normal()
-    return Plan(ENGINE, tuple(diff(declared, live, normal, secrets)))
+            live, normal, live_keys = inspect.inspect(connection, declared), Normal(), {}
+    return Plan(ENGINE, (*diff(declared, live, normal, secrets), *context_keys.diff(declared, live_keys, secrets)))
 
 
 def apply(
@@ -110,11 +113,14 @@ def _executor(settings: PostgreSQLSettings, managed: str) -> Iterator[Callable[[
             if isinstance(operation, RunMigration):
                 migrations.run(settings, managed, operation)
                 return
-            name = operation.database or managed
+            name = managed if isinstance(operation, WriteKey) else operation.database or managed
             if name not in connections:
                 connections[name] = stack.enter_context(connect(settings, name))
             try:
-                _run(connections[name], operation)
+                if isinstance(operation, WriteKey):
+                    context_keys.run(connections[name], operation)
+                else:
+                    _run(connections[name], operation)
             except psycopg.Error as error:
                 raise DbkeepError(
                     f"{operation.where}: {one_line(error)}" if operation.where else one_line(error)

@@ -89,8 +89,11 @@ def _check_policy(policy: Policy, others: Mapping[tuple[str, str], Policy], role
 
 
 def functions(folder: Path, root: Path, scope: Scope) -> tuple[Routine, ...]:
-    """Return the functions, those that others call before those that call them."""
-    return _callees_first(list(_functions(folder, root, scope)))
+    """Return the functions, with those of the scope's context, those that others call before those that call them."""
+    found = list(_functions(folder, root, scope))
+    if scope.context:
+        found += _functions(folder / scope.context, root, scope)
+    return _callees_first(found)
 
 
 def _functions(folder: Path, root: Path, scope: Scope) -> Iterator[Routine]:

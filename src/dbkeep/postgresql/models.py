@@ -27,13 +27,19 @@ class ClosedToPublic(Model):
     functions: tuple[NamePattern, ...] = ()
 
 
+Context = Literal["plain", "signed"]
+
+
 class Scope(Model):
+    """What is managed. `context` is the folder of sql/functions that also counts, if any (docs/decisions)."""
+
     database: Name
     owner: Name
     definer: Name
     schemas: tuple[Name, ...]
     protected_schemas: tuple[Name, ...]
     managed_roles: str
+    context: Context | None = None
     closed_to_public: ClosedToPublic = ClosedToPublic()
 
     @property

@@ -13,13 +13,16 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from chat_api import context
 from dbkeep import postgresql
-from dbkeep.postgresql import Declared
+from dbkeep.postgresql import Declared, context_keys
 from dbkeep.sandbox import postgresql as sandbox
+from dbkeep.secrets import new_password
 from dbkeep.settings import PostgreSQLSettings
 
 ROOT = Path(__file__).parents[3]
-Connect = Callable[..., psycopg.Connection[tuple[Any, ...]]]
+Session = psycopg.Connection[tuple[Any, ...]]
+Connect = Callable[..., Session]
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +41,8 @@ def declared() -> Declared:
 
 @pytest.fixture(scope="session")
 def secrets(declared: Declared) -> dict[str, str]:
-    return {name: f"password of {name}" for name in postgresql.users(declared)}
+    passwords = {name: f"password of {name}" for name in postgresql.users(declared)}
+    return {**passwords, "context_key": new_password()}
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +63,20 @@ def server(servers: Path, declared: Declared, secrets: dict[str, str]) -> Iterat
     ) as settings:
         postgresql.apply(settings, declared, secrets)
         yield settings
+
+
+@pytest.fixture(scope="session")
+def signed_server(servers: Path, secrets: dict[str, str]) -> Iterator[PostgreSQLSettings]:
+    """A server that is as declared in an environment that wants its contexts signed."""
+    with sandbox.start(servers / "signed", options={"log_statement": "all"}) as settings:
+        postgresql.apply(settings, postgresql.read_declared(ROOT, context="signed"), secrets)
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def signer(secrets: dict[str, str]) -> context.Signer:
+    """Signs with the key that both servers have."""
+    return context.Signer(context_keys.keys(secrets["context_key"]))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,17 @@
+-- Those of `others` that the current user may know of: what can_see says of each, in one go.
+
+CREATE OR REPLACE FUNCTION chat.visible_among(others uuid[]) RETURNS SETOF uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = ''
+AS $$
+DECLARE
+    me CONSTANT uuid := CASE WHEN chat.context_is_active() THEN chat.current_user_id() END;
+BEGIN
+    -- Known and not blocking; unlike AND, > always asks both, so that the work is the same for every one.
+    RETURN QUERY
+    SELECT other FROM unnest(others) AS other
+    WHERE me IS NOT NULL
+        AND EXISTS (SELECT FROM chat.users WHERE id = other AND is_active)
+            > EXISTS (SELECT FROM chat.relationships WHERE user_id = other AND related_user_id = me AND type = 'blocked');
+END
+$$;

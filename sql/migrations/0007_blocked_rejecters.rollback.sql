@@ -1,0 +1,4 @@
+UPDATE chat.relationships SET status = 'accepted' WHERE type = 'blocked';
+ALTER TABLE chat.relationships
+    DROP CONSTRAINT relationships_block_waits_for_no_answer,
+    ADD CONSTRAINT relationships_block_needs_no_answer CHECK (type <> 'blocked' OR status = 'accepted');
