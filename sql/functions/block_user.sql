@@ -4,7 +4,7 @@
 
 CREATE OR REPLACE FUNCTION chat.block_user(block_id uuid, target uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     me CONSTANT uuid := chat.current_user_id();

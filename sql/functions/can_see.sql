@@ -4,7 +4,7 @@
 
 CREATE OR REPLACE FUNCTION chat.can_see(other uuid) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     me CONSTANT uuid := chat.current_user_id();

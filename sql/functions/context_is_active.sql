@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE FUNCTION chat.context_is_active() RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN EXISTS (SELECT FROM chat.users WHERE id = chat.current_user_id() AND is_active);

@@ -4,7 +4,7 @@
 
 CREATE OR REPLACE FUNCTION chat.end_relationship(other uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     me CONSTANT uuid := CASE WHEN chat.context_is_active() THEN chat.current_user_id() END;

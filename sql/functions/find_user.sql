@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE FUNCTION chat.find_user(name text) RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     found uuid := (SELECT id FROM chat.users WHERE username = name);

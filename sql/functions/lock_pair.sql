@@ -3,7 +3,7 @@
 
 CREATE OR REPLACE FUNCTION chat.lock_pair(one uuid, other uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended(least(one, other)::text || greatest(one, other)::text, 0));

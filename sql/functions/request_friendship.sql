@@ -3,7 +3,7 @@
 
 CREATE OR REPLACE FUNCTION chat.request_friendship(request_id uuid, addressee uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     me CONSTANT uuid := chat.current_user_id();

@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE FUNCTION chat.visible_among(others uuid[]) RETURNS SETOF uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     me CONSTANT uuid := CASE WHEN chat.context_is_active() THEN chat.current_user_id() END;

@@ -5,7 +5,7 @@
 
 CREATE OR REPLACE FUNCTION chat.current_user_id() RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     context CONSTANT text := current_setting('app.user_id', true);

@@ -80,33 +80,49 @@ def signer(secrets: dict[str, str]) -> context.Signer:
 
 
 @pytest.fixture(scope="session")
-def connect(server: PostgreSQLSettings) -> Connect:
-    """Opens a session of any role in any database of `server`, in autocommit mode."""
+def open_sessions() -> Callable[[PostgreSQLSettings], Connect]:
+    """Returns what opens a session of any role in any database of a server, in autocommit mode."""
 
-    def open_session(role: str = "postgres", database: str = "chat") -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(
-            host=str(server.socket_directory), port=server.port, user=role, dbname=database, autocommit=True
-        )
+    def at(server: PostgreSQLSettings) -> Connect:
+        def open_session(role: str = "postgres", database: str = "chat") -> Session:
+            return psycopg.connect(
+                host=str(server.socket_directory), port=server.port, user=role, dbname=database, autocommit=True
+            )
 
-    return open_session
+        return open_session
+
+    return at
 
 
 @pytest.fixture(scope="session")
-def register(connect: Connect) -> Callable[[str], UUID]:
-    """Registers a user as app_auth does and returns its id."""
+def registrar() -> Callable[[Connect], Callable[[str], UUID]]:
+    """Returns what registers a user as app_auth does and returns its id."""
 
-    def make(name: str) -> UUID:
-        user = uuid4()
-        username = f"{name}-{user}"
-        with connect("app_auth") as session, session.transaction():
-            session.execute(
-                "INSERT INTO chat.users (id, email, email_index, username, password_hash)"
-                " VALUES (%s, 'e1:x', %s, %s, %s)",
-                [user, user.bytes * 2, username, "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA"],
-            )
-            session.execute(
-                "INSERT INTO chat.profiles (id, user_id, display_name) VALUES (%s, %s, %s)", [uuid4(), user, name]
-            )
-        return user
+    def at(connect: Connect) -> Callable[[str], UUID]:
+        def make(name: str) -> UUID:
+            user = uuid4()
+            username = f"{name}-{user}"
+            with connect("app_auth") as session, session.transaction():
+                session.execute(
+                    "INSERT INTO chat.users (id, email, email_index, username, password_hash)"
+                    " VALUES (%s, 'e1:x', %s, %s, %s)",
+                    [user, user.bytes * 2, username, "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA"],
+                )
+                session.execute(
+                    "INSERT INTO chat.profiles (id, user_id, display_name) VALUES (%s, %s, %s)", [uuid4(), user, name]
+                )
+            return user
 
-    return make
+        return make
+
+    return at
+
+
+@pytest.fixture(scope="session")
+def connect(server: PostgreSQLSettings, open_sessions: Callable[[PostgreSQLSettings], Connect]) -> Connect:
+    return open_sessions(server)
+
+
+@pytest.fixture(scope="session")
+def register(connect: Connect, registrar: Callable[[Connect], Callable[[str], UUID]]) -> Callable[[str], UUID]:
+    return registrar(connect)

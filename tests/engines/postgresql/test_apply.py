@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -164,6 +165,13 @@ def test_index_built_outside_a_transaction(
         session.execute("DELETE FROM migration._yoyo_migration WHERE migration_id = '0098_index'")
 
 
+@pytest.fixture
+def mended(server: PostgreSQLSettings, declared: Declared, secrets: dict[str, str]) -> Iterator[PostgreSQLSettings]:
+    """The server, made as declared again after a test that leaves it half changed."""
+    yield server
+    postgresql.apply(server, declared, secrets)
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -191,11 +199,11 @@ def test_index_built_outside_a_transaction(
     ],
 )
 def test_what_only_the_server_can_refuse_is_named(
-    tmp_path: Path, server: PostgreSQLSettings, secrets: dict[str, str], edit: tuple[str, str, str], message: str
+    tmp_path: Path, mended: PostgreSQLSettings, secrets: dict[str, str], edit: tuple[str, str, str], message: str
 ) -> None:
     declared = _edited(tmp_path, *edit)
     with pytest.raises((UsageError, ApplyError), match=message):
-        postgresql.apply(server, declared, secrets)
+        postgresql.apply(mended, declared, secrets)
 
 
 def _edited(tmp_path: Path, file: str, old: str, new: str) -> Declared:

@@ -30,6 +30,17 @@ def server(mode: str, server: PostgreSQLSettings, signed_server: PostgreSQLSetti
     return {"plain": server, "signed": signed_server}[mode]
 
 
+# pytest keeps one value of a session's fixture, whatever overridden one it was made with: these are made anew.
+@pytest.fixture(scope="session")
+def connect(server: PostgreSQLSettings, open_sessions: Callable[[PostgreSQLSettings], Connect]) -> Connect:
+    return open_sessions(server)
+
+
+@pytest.fixture(scope="session")
+def register(connect: Connect, registrar: Callable[[Connect], Register]) -> Register:
+    return registrar(connect)
+
+
 @pytest.fixture(scope="session")
 def act_for(mode: str, signer: context.Signer) -> ActFor:
     """Sets whom the transaction of a session acts for."""

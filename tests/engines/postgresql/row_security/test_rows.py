@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -183,3 +184,28 @@ def test_the_database_refuses_what_must_not_be_stored(connect: Connect, statemen
     with connect() as session, pytest.raises(psycopg.errors.CheckViolation) as caught:
         session.execute(statement.encode())
     assert caught.value.diag.constraint_name == constraint
+
+
+SPY = """
+CREATE FUNCTION pg_temp.spy(pg_catalog.uuid) RETURNS boolean LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'ran as %', current_user; END $$;
+CREATE DOMAIN pg_temp.uuid AS pg_catalog.uuid CHECK (pg_temp.spy(VALUE));
+"""
+
+
+@pytest.mark.parametrize("call", ["can_see(%(id)s)", "find_user('x')", "answer_friendship(%(id)s, true)"])
+def test_temporary_types_do_not_get_into_definer_functions(
+    connect: Connect, act_for: ActFor, alice: UUID, call: str
+) -> None:
+    """Nobody may make temporary objects here; if somebody could, what they do would still not run as the definer."""
+    with connect() as administrator:
+        administrator.execute("GRANT TEMPORARY ON DATABASE chat TO app_api")
+    try:
+        with connect("app_api") as session, session.transaction(force_rollback=True):
+            act_for(session, alice)
+            session.execute(SPY.encode())
+            with suppress(psycopg.errors.NoDataFound):
+                session.execute(f"SELECT chat.{call}".encode(), {"id": uuid4()})
+    finally:
+        with connect() as administrator:
+            administrator.execute("REVOKE TEMPORARY ON DATABASE chat FROM app_api")

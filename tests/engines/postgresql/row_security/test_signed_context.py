@@ -30,9 +30,14 @@ SIGNED = postgresql.read_declared(ROOT, context="signed")
 
 
 @pytest.fixture(scope="session")
-def server(signed_server: PostgreSQLSettings) -> PostgreSQLSettings:
+def connect(signed_server: PostgreSQLSettings, open_sessions: Callable[[PostgreSQLSettings], Connect]) -> Connect:
     """This file is about one of the two contexts."""
-    return signed_server
+    return open_sessions(signed_server)
+
+
+@pytest.fixture(scope="session")
+def register(connect: Connect, registrar: Callable[[Connect], Register]) -> Register:
+    return registrar(connect)
 
 
 def _user(session: Session, value: str) -> UUID | None:
