@@ -8,15 +8,10 @@ CREATE OR REPLACE FUNCTION chat.can_see(other uuid) RETURNS boolean
 AS $$
 DECLARE
     me CONSTANT uuid := chat.current_user_id();
-    active boolean;
-    known boolean;
-    blocking boolean;
 BEGIN
-    SELECT
-        EXISTS (SELECT FROM chat.users WHERE id = me AND is_active),
-        EXISTS (SELECT FROM chat.users WHERE id = other AND is_active),
-        EXISTS (SELECT FROM chat.relationships WHERE user_id = other AND related_user_id = me AND type = 'blocked')
-        INTO active, known, blocking;
-    RETURN active AND known AND NOT blocking;
+    -- Known and not blocking; unlike AND, > always asks both.
+    RETURN EXISTS (SELECT FROM chat.users WHERE id = me AND is_active)
+        AND EXISTS (SELECT FROM chat.users WHERE id = other AND is_active)
+            > EXISTS (SELECT FROM chat.relationships WHERE user_id = other AND related_user_id = me AND type = 'blocked');
 END
 $$;

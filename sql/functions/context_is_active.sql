@@ -1,4 +1,4 @@
--- The floor under every policy of app_api: a user is set, exists and is active.
+-- Whether a user is set, exists and is active: what the floors under the policies of app_api ask, for functions.
 
 CREATE OR REPLACE FUNCTION chat.context_is_active() RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER

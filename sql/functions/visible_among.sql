@@ -5,12 +5,12 @@ CREATE OR REPLACE FUNCTION chat.visible_among(others uuid[]) RETURNS SETOF uuid
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    me CONSTANT uuid := CASE WHEN chat.context_is_active() THEN chat.current_user_id() END;
+    me CONSTANT uuid := chat.current_user_id();
 BEGIN
     -- Known and not blocking; unlike AND, > always asks both, so that the work is the same for every one.
     RETURN QUERY
     SELECT other FROM unnest(others) AS other
-    WHERE me IS NOT NULL
+    WHERE EXISTS (SELECT FROM chat.users WHERE id = me AND is_active)
         AND EXISTS (SELECT FROM chat.users WHERE id = other AND is_active)
             > EXISTS (SELECT FROM chat.relationships WHERE user_id = other AND related_user_id = me AND type = 'blocked');
 END

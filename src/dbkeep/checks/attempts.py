@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
+
+from chat_api.context import Signer
 
 INSUFFICIENT_PRIVILEGE = "42501"  # PostgreSQL manual, appendix A; row security answers it too
 INVALID_TEXT = "22P02"
@@ -14,6 +17,12 @@ INVALID_TEXT = "22P02"
 
 Step = tuple[str, LiteralString, tuple[Any, ...]]
 """A user's id, a statement and its parameters."""
+
+
+class Session(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that signs whom it acts for, as the application does, when it has a `signer`."""
+
+    signer: Signer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +65,10 @@ def attempt(
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL lock_timeout = '200ms'")
         for step_user, step, values in after:
-            _act_for(connection, step_user)
+            act_for(connection, step_user)
             connection.execute(step, values)
         if user_id is not None or after:
-            _act_for(connection, user_id or "")
+            act_for(connection, user_id or "")
         try:
             with connection.transaction():
                 return Attempt(rows=connection.execute(statement, parameters).rowcount)
@@ -69,5 +78,11 @@ def attempt(
             return Attempt(rows=0, sqlstate=error.sqlstate)
 
 
-def _act_for(connection: psycopg.Connection[Any], user_id: str) -> None:
-    connection.execute("SELECT set_config('app.user_id', %s, true)", (user_id,))
+def act_for(connection: psycopg.Connection[Any], user_id: str) -> None:
+    """Make the transaction act for a user. What is no UUID, such as an attack, is set as it is."""
+    signer = connection.signer if isinstance(connection, Session) else None
+    try:
+        value = signer.sign(UUID(user_id), connection.info.backend_pid) if signer else user_id
+    except ValueError:
+        value = user_id
+    connection.execute("SELECT set_config('app.user_id', %s, true)", (value,))

@@ -47,7 +47,7 @@ UNDECIDED = {
         "chat.relationships.definer_ends",
         "chat.users.auth_logs_in",
         "chat.users.auth_registers",
-        "chat.users.deactivate_oneself",
+        "chat.users.definer_deactivates",
     },
     "escalation": set(),
     "reachability": set(),
@@ -117,5 +117,6 @@ def test_a_new_hole_is_found(database: str) -> None:
             administrator.execute("DROP POLICY hole ON chat.settings")
             administrator.execute(
                 "CREATE POLICY floor ON chat.settings AS RESTRICTIVE FOR ALL TO app_api"
-                " USING ((SELECT chat.context_is_active())) WITH CHECK ((SELECT chat.context_is_active()))"
+                " USING (EXISTS (SELECT FROM chat.users WHERE is_active))"
+                " WITH CHECK (EXISTS (SELECT FROM chat.users WHERE is_active))"
             )

@@ -115,7 +115,7 @@ def test_a_block_costs_the_same_work_as_nobody(
     """How long an answer takes must not tell: the same lookups are made for one who blocks, is gone or never was."""
     bob, gone = register("bob"), register("gone")
     with acting(gone) as session:
-        session.execute("UPDATE chat.users SET is_active = false WHERE id = %s", [gone])
+        session.execute("SELECT chat.deactivate_oneself()")
         act_for(session, alice)
         session.execute("SELECT chat.block_user(%s, %s)", [uuid4(), bob])
         name = session.execute("SELECT username FROM chat.users").fetchone()

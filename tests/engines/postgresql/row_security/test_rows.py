@@ -49,7 +49,9 @@ def test_a_deactivated_user_sees_nothing_and_is_seen_by_nobody(
     gone, other = register("gone"), register("other")
     with connect("app_api") as session, session.transaction():
         act_for(session, gone)
-        session.execute("UPDATE chat.users SET is_active = false WHERE id = %s", [gone])
+        session.execute("SELECT chat.deactivate_oneself()")
+        with pytest.raises(psycopg.errors.NoDataFound), session.transaction():
+            session.execute("SELECT chat.deactivate_oneself()")
     with acting(gone) as session:
         assert [_rows(session, table) for table in API_TABLES] == [0, 0, 0, 0]
     with acting(other) as session:
@@ -90,6 +92,7 @@ def test_a_user_sees_and_changes_its_own_only(acting: Any, act_for: ActFor, alic
         "UPDATE chat.settings SET user_id = %(bob)s",
         "UPDATE chat.users SET is_verified = true",
         "UPDATE chat.users SET is_active = true",
+        "UPDATE chat.users SET is_active = false",
         "INSERT INTO chat.relationships VALUES (gen_random_uuid(), %(alice)s, %(bob)s, 'friend', 'accepted')",
         "UPDATE chat.relationships SET status = 'accepted'",
         "DELETE FROM chat.relationships",

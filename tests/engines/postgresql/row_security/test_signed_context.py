@@ -91,7 +91,7 @@ def test_a_forged_context_is_refused(connect: Connect, register: Register, signe
             "SELECT chat.answer_friendship(gen_random_uuid(), true)",
             "SELECT chat.block_user(gen_random_uuid(), gen_random_uuid())",
             "SELECT chat.end_relationship(gen_random_uuid())",
-            "UPDATE chat.users SET is_active = false",
+            "SELECT chat.deactivate_oneself()",
         )
         for statement in statements:
             with session.transaction(force_rollback=True):
