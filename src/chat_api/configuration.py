@@ -83,6 +83,7 @@ class Credentials(BaseModel):
 
     postgresql_app_api: SecretStr
     postgresql_app_auth: SecretStr
+    context_keys: KeyRing
     mongodb_chat_api: SecretStr
     redis_svc_api: SecretStr
     redis_svc_auth: SecretStr
@@ -128,6 +129,7 @@ def read_credentials(directory: Path) -> Credentials:
         tls_key=_file(directory / "tls_key"),
         postgresql_app_api=_password(directory / "postgresql_app_api"),
         postgresql_app_auth=_password(directory / "postgresql_app_auth"),
+        context_keys=_key_ring(_text(directory / "context_key"), directory / "context_key"),
         mongodb_chat_api=_password(directory / "mongodb_chat_api"),
         redis_svc_api=_password(directory / "redis_svc_api"),
         redis_svc_auth=_password(directory / "redis_svc_auth"),

@@ -91,6 +91,7 @@ class Servers:
         for name, engine in (("postgresql", postgresql), ("mongodb", mongodb), ("redis", redis)):
             users = engine.users(engine.read_declared(checkout()))
             self.passwords[name] = {user: secrets.token_urlsafe(32) for user in users}
+        self.context_key = secrets.token_urlsafe(32)
         certificate, key, _ = self.authority.issue("postgresql", ("postgres", "nobody"))
         self.postgresql_tls = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
         self.redis_tls = self.authority.issue("redis", ("redis", "nobody"))
@@ -138,7 +139,9 @@ class Servers:
                 options=self.postgresql_tls,
             )
         )
-        postgresql.apply(settings, postgresql.read_declared(checkout()), self.passwords["postgresql"])
+        # The stricter of the two: a database that takes contexts plain takes signed ones too.
+        declared = postgresql.read_declared(checkout(), context="signed")
+        postgresql.apply(settings, declared, {**self.passwords["postgresql"], "context_key": self.context_key})
         self.postgresql = settings
 
     def _mongodb(self, stack: ExitStack) -> None:
@@ -197,6 +200,7 @@ def write_credentials(servers: Servers) -> Path:
     shutil.copyfile(certificate, folder / "tls_certificate")
     shutil.copyfile(key, folder / "tls_key")
     values = {f"{engine}_{user}": word for engine, users in servers.passwords.items() for user, word in users.items()}
+    values["context_key"] = servers.context_key
     for key_name in ("token_key", "field_key", "blind_index_key"):
         values[key_name] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     for value_name, value in values.items():

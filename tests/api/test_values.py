@@ -200,7 +200,7 @@ def test_a_wrong_setting_is_named(variables: dict[str, str], named: str) -> None
 
 def test_a_missing_empty_or_short_credential_is_named(tmp_path: Path) -> None:
     names = ("tls_certificate", "tls_key", "postgresql_app_api", "postgresql_app_auth", "mongodb_chat_api")
-    names += ("redis_svc_api", "redis_svc_auth", "token_key", "field_key", "blind_index_key")
+    names += ("redis_svc_api", "redis_svc_auth", "token_key", "field_key", "blind_index_key", "context_key")
     for name in names:
         (tmp_path / name).write_text(secrets.token_urlsafe(32), encoding="ascii")
     read = read_credentials(tmp_path)
@@ -223,7 +223,7 @@ def test_a_missing_empty_or_short_credential_is_named(tmp_path: Path) -> None:
 
 def test_keys_of_several_versions_are_read(tmp_path: Path) -> None:
     names = ("tls_certificate", "tls_key", "postgresql_app_api", "postgresql_app_auth", "mongodb_chat_api")
-    for name in (*names, "redis_svc_api", "redis_svc_auth", "token_key", "blind_index_key"):
+    for name in (*names, "redis_svc_api", "redis_svc_auth", "token_key", "blind_index_key", "context_key"):
         (tmp_path / name).write_text(secrets.token_urlsafe(32), encoding="ascii")
     lines = "".join(f"{version}:{base64.b64encode(key).decode()}\n" for version, key in KEYS.items())
     (tmp_path / "field_key").write_text(lines, encoding="ascii")

@@ -15,15 +15,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import redis
 from pymongo import MongoClient
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from chat_api.context import Signer
+from dbkeep.checks.attempts import Session
 from dbkeep.checks.tunnel import Target, forward
 from dbkeep.environment import Environment, Host
 from dbkeep.errors import UsageError
+from dbkeep.postgresql.context_keys import ENTRY, keys
 
 TIMEOUT_SECONDS = 5
 OPERATORS = "chat_"
@@ -84,17 +86,20 @@ class Access:
         variables = [name for engine, names in PORT_VARIABLES.items() if engine in host.groups for name in names]
         return [(host.address, int(self._environment.variables[name])) for name in variables]
 
-    def postgresql(
-        self, host: Host, role: str, *, server_name: str = "localhost", **options: Any
-    ) -> psycopg.Connection[tuple[Any, ...]]:
+    def postgresql(self, host: Host, role: str, *, server_name: str = "localhost", **options: Any) -> Session:
         """Return a connection as `role`; `options` override libpq's keywords (sslmode, password, dbname, ...)."""
         keywords = self.postgresql_keywords(host, role) | {"host": server_name}
         # PG* variables of the person's shell must not stand in for what is left out on purpose.
         environment = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
         try:
-            return psycopg.connect(**{key: value for key, value in (keywords | options).items() if value is not None})
+            session = Session.connect(
+                **{key: value for key, value in (keywords | options).items() if value is not None}
+            )
         finally:
             os.environ.update(environment)
+        if secret := self._environment.secrets["postgresql"].get(ENTRY):
+            session.signer = Signer(keys(secret))
+        return session
 
     def postgresql_keywords(self, host: Host, role: str) -> dict[str, Any]:
         """Return libpq's keywords for a connection as `role` by the tunnel; they hold its password.

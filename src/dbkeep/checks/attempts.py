@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
+
+from chat_api.context import Signer
 
 INSUFFICIENT_PRIVILEGE = "42501"  # PostgreSQL manual, appendix A; row security answers it too
 INVALID_TEXT = "22P02"
@@ -17,6 +20,12 @@ Statement = LiteralString | bytes | sql.SQL | sql.Composed
 
 Step = tuple[str, LiteralString, tuple[Any, ...]]
 """A user's id, a statement and its parameters."""
+
+
+class Session(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that signs whom it acts for, as the application does, when it has a `signer`."""
+
+    signer: Signer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +86,10 @@ def attempt(
 
 
 def act_for(connection: psycopg.Connection[Any], user_id: str) -> None:
-    """Set whom the rest of the transaction acts for, as the API does."""
-    connection.execute("SELECT set_config('app.user_id', %s, true)", (user_id,))
+    """Make the transaction act for a user. What is no UUID, such as an attack, is set as it is."""
+    signer = connection.signer if isinstance(connection, Session) else None
+    try:
+        value = signer.sign(UUID(user_id), connection.info.backend_pid) if signer else user_id
+    except ValueError:
+        value = user_id
+    connection.execute("SELECT set_config('app.user_id', %s, true)", (value,))

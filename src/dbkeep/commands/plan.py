@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from dbkeep.engines import NAMES, engine
+from dbkeep.engines import NAMES, declared_state
 from dbkeep.environment import Environment, Host, checkout, read_environment
 from dbkeep.errors import UsageError
 from dbkeep.remote import call
@@ -42,8 +42,7 @@ def engine_hosts(environment: Environment, names: tuple[str, ...]) -> list[tuple
 
 def engine_request(environment: Environment, name: str, **more: Any) -> dict[str, Any]:
     """Return the agent request that carries the checkout's declared state of one engine and its secrets."""
-    face = engine(name)
-    declared = face.read_declared(checkout())
+    declared = declared_state(name, checkout(), environment.variables)
     return {
         "declared": declared.model_dump(mode="json"),
         "secrets": environment.secrets.get(name, {}),

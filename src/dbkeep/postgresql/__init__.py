@@ -10,8 +10,9 @@ import psycopg
 from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError
 from dbkeep.plan import Change, Plan
-from dbkeep.postgresql import apply_lock, diff_settings, inspect, inspect_settings, migrations, server
+from dbkeep.postgresql import apply_lock, context_keys, diff_settings, inspect, inspect_settings, migrations, server
 from dbkeep.postgresql.connect import BRIEF_SESSION, MAINTENANCE, Connection, DatabaseMissingError, advice, connect
+from dbkeep.postgresql.context_keys import WriteKey
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.models import Declared
@@ -33,7 +34,8 @@ def users(declared: Declared) -> list[str]:
 def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str, str]) -> Plan:
     """Return what differs between `declared` and the server; `secrets` maps roles to passwords.
 
-    A role that `secrets` leaves out keeps the password it has; one that has none then is a refused change.
+    A role that `secrets` leaves out keeps the password it has; one that has none then is a refused change. Its entry
+    "context_key" holds the keys that a signed context is verified with.
 
     Raises DeclaredError when the server refuses a declared expression, UsageError when the server cannot be used.
     """
@@ -42,13 +44,15 @@ def plan(settings: PostgreSQLSettings, declared: Declared, secrets: Mapping[str,
         with connect(settings, declared.scope.database) as connection:
             live = inspect.inspect(connection, declared)
             normal = normalise(connection, declared, live)
+            live_keys = context_keys.read(connection)
     except DatabaseMissingError:
         # A new database is a copy of template1, so that is what it starts with.
         with connect(settings, "template1") as connection:
             live = inspect.inspect(connection, declared)
             normalise(connection, declared, live)
-        normal = Normal()
-    return Plan(ENGINE, (*first, *diff(declared, live, normal, secrets), *last))
+        normal, live_keys = Normal(), {}
+    keys = context_keys.diff(declared, live_keys, secrets)
+    return Plan(ENGINE, (*first, *diff(declared, live, normal, secrets), *keys, *last))
 
 
 def _settings(settings: PostgreSQLSettings, declared: Declared) -> tuple[list[Change], list[Change]]:
@@ -124,10 +128,13 @@ def _executor(
                 if isinstance(operation, server.Operation):
                     server.run(settings, operation)
                     return
-                name = operation.database or managed
+                name = managed if isinstance(operation, WriteKey) else operation.database or managed
                 if name not in connections:
                     connections[name] = stack.enter_context(connect(settings, name, options=BRIEF_SESSION))
-                _run(connections[name], operation, f"{change.kind} {change.target}")
+                if isinstance(operation, WriteKey):
+                    context_keys.run(connections[name], operation)
+                else:
+                    _run(connections[name], operation, f"{change.kind} {change.target}")
             except psycopg.Error as error:
                 where = getattr(operation, "where", "")
                 raise DbkeepError(f"{where}: {advice(error)}" if where else advice(error)) from None

@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from dbkeep.declared import line_of, read_model, read_yaml
-from dbkeep.errors import DeclaredError
+from dbkeep.errors import DeclaredError, UsageError
 from dbkeep.postgresql import configuration, files
-from dbkeep.postgresql.models import Declared, Role, Roles
+from dbkeep.postgresql.models import Context, Declared, Role, Roles, Routine
 
 
-def read(root: Path) -> Declared:
+def read(root: Path, context: Context | None = None) -> Declared:
     """Return the declared state under `root`/sql. Paths in it are relative to `root`.
 
-    Raises DeclaredError naming file, line and key of the first thing that is wrong or contradicts another file.
+    `context`, which is the inventory variable postgresql_context, goes before `scope.context` of roles.yml.
+
+    Raises DeclaredError naming file, line and key of the first thing that is wrong or contradicts another file, and
+    UsageError for a context that does not exist.
     """
+    if context is not None and context not in get_args(Context):
+        raise UsageError(f"postgresql_context is {context!r} in the inventory: it is {' or '.join(get_args(Context))}")
     folder = root / "sql"
     roles = read_model(folder / "roles.yml", Roles)
+    if context:
+        roles = roles.model_copy(update={"scope": roles.scope.model_copy(update={"context": context})})
+    functions = files.functions(folder / "functions", root, roles.scope)
     tables, policies = files.policies(folder / "policies", root, roles)
     declared = Declared(
         scope=roles.scope,
-        roles=roles.roles,
+        roles=_without_own(roles, functions),
         migrations=tuple(files.migrations(folder / "migrations", root)),
         tables=tables,
         policies=policies,
-        functions=files.functions(folder / "functions", root, roles.scope),
+        functions=functions,
         views=tuple(files.views(folder / "views", root, roles.scope)),
         configuration=configuration.read(folder / "settings.yml"),
         grant_lines=_grant_lines(folder / "roles.yml", roles),
     )
     _check_roles(declared, folder / "roles.yml")
     return declared
+
+
+def _without_own(roles: Roles, functions: Sequence[Routine]) -> dict[str, Role]:
+    """The roles, the definer without grants on functions that it owns: an owner's own rights are no grants."""
+    name = roles.scope.definer
+    own = {function.name for function in functions if function.security_definer}
+    if name not in roles.roles:
+        return roles.roles
+    grants = roles.roles[name].grants
+    others = grants.model_copy(update={"functions": tuple(f for f in grants.functions if f not in own)})
+    return {**roles.roles, name: roles.roles[name].model_copy(update={"grants": others})}
 
 
 def _grant_lines(path: Path, roles: Roles) -> dict[str, int]:

@@ -36,13 +36,19 @@ class ClosedToPublic(Model):
     languages: tuple[Name, ...] = ()
 
 
+Context = Literal["plain", "signed"]
+
+
 class Scope(Model):
+    """What is managed. `context` is the folder of sql/functions that also counts, if any (docs/decisions)."""
+
     database: Name
     owner: Name
     definer: Name
     schemas: tuple[Name, ...]
     protected_schemas: tuple[Name, ...]
     managed_roles: str
+    context: Context | None = None
     closed_to_public: ClosedToPublic = ClosedToPublic()
     # Settings of the database for every role, and the extensions in it with the schema of each.
     settings: dict[SettingName, str] = Field(default={})

@@ -107,9 +107,10 @@ def test_facts_describe_a_server_as_declared(server: PostgreSQLSettings) -> None
         people = facts.find_people(connection)
     assert found["settings"]["data_checksums"] == "on"
     tables = {table["name"]: table for table in found["tables"]}
-    assert tables.keys() == {"users", "profiles", "relationships", "settings", "refresh_tokens"}
+    assert tables.keys() == {"users", "profiles", "relationships", "settings", "refresh_tokens", "context_keys"}
     assert all(table["enabled"] and table["forced"] and table["policies"] for table in tables.values())
-    assert {name for name, table in tables.items() if table["floor"]} == tables.keys() - {"refresh_tokens"}
+    without_users = {"refresh_tokens", "context_keys"}
+    assert {name for name, table in tables.items() if table["floor"]} == tables.keys() - without_users
     assert not tables["refresh_tokens"]["used_by_api"]
     assert found["public_on_databases"] == found["public_on_relations"] == found["policies_for_public"] == []
     assert not any(function["for_public"] for function in found["functions"])

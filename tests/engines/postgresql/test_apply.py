@@ -40,9 +40,8 @@ def test_declared_state_survives_the_way_to_the_host(declared: Declared) -> None
 
 def test_version_and_counts(server: PostgreSQLSettings) -> None:
     assert int(postgresql.version(server).split(".")[0]) >= 15
-    assert set(postgresql.counts(server)) == {
-        f"chat.{table}" for table in ("profiles", "refresh_tokens", "relationships", "settings", "users")
-    }
+    tables = ("context_keys", "profiles", "refresh_tokens", "relationships", "settings", "users")
+    assert set(postgresql.counts(server)) == {f"chat.{table}" for table in tables}
 
 
 def test_passwords_work_and_never_reach_the_log(

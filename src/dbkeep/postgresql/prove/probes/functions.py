@@ -74,13 +74,12 @@ def _acts(world: World, viewer: Person | None, other: Person) -> Iterator[Findin
     known, context, who = _about(world, viewer, other)
     may = known and viewer != other
     pair = (viewer.name if viewer else "", other.name)
-    asked, blocks = pair in (("anna", "erik"), ("carl", "ben")), (*pair, "blocked", "accepted") in TIES
+    asked = pair in (("anna", "erik"), ("carl", "ben"))
     tied = viewer is not None and viewer.is_active and any(_may_end(tie, *pair) for tie in TIES)
     for name, call, parameters, allowed in (
         ("chat.request_friendship", b"SELECT chat.request_friendship(%s, %s)", [uuid4(), other.id], may),
         ("chat.block_user", b"SELECT chat.block_user(%s, %s)", [uuid4(), other.id], may),
         ("chat.answer_friendship", b"SELECT chat.answer_friendship(%s, true)", [other.id], asked),
-        ("chat.unblock_user", b"SELECT chat.unblock_user(%s)", [other.id], blocks),
         ("chat.end_relationship", b"SELECT chat.end_relationship(%s)", [other.id], tied),
     ):
         if name not in _declared(world):

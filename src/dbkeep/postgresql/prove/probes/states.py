@@ -14,11 +14,9 @@ from dbkeep.postgresql.prove.world import World
 API, AUTH = "app_api", "app_auth"
 REQUEST: LiteralString = "SELECT chat.request_friendship(gen_random_uuid(), %s)"
 BLOCK: LiteralString = "SELECT chat.block_user(gen_random_uuid(), %s)"
-UNBLOCK: LiteralString = "SELECT chat.unblock_user(%s)"
 ACCEPT: LiteralString = "SELECT chat.answer_friendship(%s, true)"
 REJECT: LiteralString = "SELECT chat.answer_friendship(%s, false)"
-END_BY_FUNCTION: LiteralString = "SELECT chat.end_relationship(%s)"
-END: LiteralString = "DELETE FROM chat.relationships WHERE %s IN (user_id, related_user_id)"
+END: LiteralString = "SELECT chat.end_relationship(%s)"
 
 Action = tuple[str, LiteralString, str]
 """Who does it, the statement, and the person whose id is its parameter."""
@@ -51,12 +49,12 @@ WAYS = (
     ),
     Way(
         "a rejected request is repeated after a block that was ended",
-        (("anna", BLOCK, "fred"), ("anna", UNBLOCK, "fred")),
+        (("anna", BLOCK, "fred"), ("anna", END, "fred")),
         ("anna", REQUEST, "fred"),
     ),
-    Way("a block after a rejection is ended", (("anna", BLOCK, "fred"),), ("anna", UNBLOCK, "fred"), works=True),
-    Way("a block is ended that another made", (), ("anna", UNBLOCK, "carl")),
-    Way("a deactivated user ends a block", (("anna", BLOCK, "fred"),), ("dora", UNBLOCK, "fred")),
+    Way("a block after a rejection is ended", (("anna", BLOCK, "fred"),), ("anna", END, "fred"), works=True),
+    Way("a block is ended that another made", (), ("anna", END, "carl")),
+    Way("a deactivated user ends a block", (("anna", BLOCK, "fred"),), ("dora", END, "fred")),
     Way("the one who rejected a request deletes it", (), ("fred", END, "anna"), works=True),
     Way("a deleted request is repeated", (("fred", END, "anna"),), ("anna", REQUEST, "fred"), works=True),
     Way("a friendship is ended by either", (), ("ben", END, "anna"), works=True),
@@ -147,19 +145,11 @@ def states(world: World) -> Iterator[Finding]:
 def _go(world: World, way: Way) -> Attempt:
     """Take the steps and the last one in a transaction of the API's role that is rolled back."""
     steps: list[Step] = [
-        (world.context(world.people[who], world.session(API)), _resolved(world, statement), (world.people[whom].id,))
+        (world.context(world.people[who], world.session(API)), statement, (world.people[whom].id,))
         for who, statement, whom in way.steps
     ]
     who, statement, whom = way.last
-    return world.attempt(
-        API, _resolved(world, statement), [world.people[whom].id], person=world.people[who], after=steps
-    )
-
-
-def _resolved(world: World, statement: LiteralString) -> LiteralString:
-    """Where one function ends every kind of tie, rows are not deleted by hand."""
-    declared = {function.name for function in world.declared.functions}
-    return END_BY_FUNCTION if statement in (END, UNBLOCK) and "chat.end_relationship" in declared else statement
+    return world.attempt(API, statement, [world.people[whom].id], person=world.people[who], after=steps)
 
 
 def _tokens(world: World) -> Iterator[Finding]:
@@ -227,7 +217,6 @@ QUESTIONS: tuple[LiteralString, ...] = (
     "SELECT chat.answer_friendship(%(id)s, true)",
     "SELECT chat.answer_friendship(%(id)s, false)",
     "SELECT chat.end_relationship(%(id)s)",
-    "SELECT chat.unblock_user(%(id)s)",
     "SELECT chat.visible_among(ARRAY[%(id)s]::uuid[])",
     "SELECT chat.can_see(%(id)s)",
     "SELECT chat.find_user(%(name)s)",
