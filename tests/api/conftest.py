@@ -33,7 +33,7 @@ from dbkeep.settings import MongoDBSettings, PostgreSQLSettings, RedisSettings
 ENGINES = ("postgresql", "mongodb", "redis_state", "redis_cache")
 ADMINISTRATOR = tls.Subject("mongodb-admin", organizational_unit="administrators", client=True)
 LOOPBACK = ("localhost", "127.0.0.1")
-READY_SECONDS = 20
+READY_SECONDS = 60
 REDIS_BYTES = 80 * 1024 * 1024
 PASSWORD = "correct horse battery staple"
 

@@ -95,7 +95,10 @@ def mutate(
                     world.first = mutant.about
                     planned = _named_by_plan(mine, world) != as_declared
                     results = run(world, order.of(mutant.kind), enough=lambda finding: not budget.covers(finding))
-                    caught = next((result for result in results if budget.failed(result)), None)
+                    caught = next(
+                        (result for result in results if budget.failed(result) and _repeats(world, result, budget)),
+                        None,
+                    )
             except psycopg.Error as error:
                 raise DbkeepError(f"mutant {mutant.name}: {one_line(error)}") from None
             finally:
@@ -108,6 +111,11 @@ def mutate(
 
         with ThreadPoolExecutor(WORKERS) as pool:
             return tuple(pool.map(outcome, mutants))
+
+
+def _repeats(world: World, result: Result, budget: Budget) -> bool:
+    """A probe that could not tell is asked again, because a busy machine is no mutant."""
+    return bool(budget.beyond(result)) or any(budget.failed(again) for again in run(world, [result.probe]))
 
 
 def _unbroken(world: World, probes: Sequence[Probe], budget: Budget) -> list[Result]:

@@ -82,6 +82,7 @@ class Ground:
     columns: Mapping[str, tuple[str, ...]]
     triggers: tuple[tuple[str, str], ...]
     functions: tuple[Function, ...]
+    server_defaults: Mapping[str, str]
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -119,4 +120,5 @@ def survey(connection: Connection, declared: Declared) -> Ground:
         functions=tuple(
             Function(*row) for row in connection.execute(FUNCTIONS, {"schemas": schemas, "closed_functions": closed})
         ),
+        server_defaults=dict(connection.execute("SELECT name, boot_val FROM pg_settings").fetchall()),
     )

@@ -102,6 +102,9 @@ def settings(ground: Ground) -> Iterator[Mutant]:
     for role in ground.logins():
         declared = ground.declared.roles[role]
         for name, value in declared.settings.items():
+            # What is declared although the server does it anyway stays the same when it is reset.
+            if value == ground.server_defaults.get(name):
+                continue
             yield _setting(role, name, None, value, "setting reset")
         row_security = declared.settings.get("row_security")
         yield _setting(role, "row_security", "off", row_security, "row_security off")
