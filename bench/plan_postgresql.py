@@ -20,6 +20,7 @@ import psycopg
 from dbkeep import postgresql
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import Declared
+from dbkeep.postgresql.configuration import Configuration
 from dbkeep.postgresql.models import Grants, Migration, Policy, Role, Scope
 from dbkeep.sandbox import postgresql as sandbox
 from dbkeep.settings import PostgreSQLSettings
@@ -46,7 +47,7 @@ def declared_with(tables: int) -> Declared:
         migrations=tuple(_migrations(names)),
         tables=tuple(names),
         policies=tuple(_policy(name) for name in names),
-        functions=(), views=(), grant_lines={},
+        functions=(), views=(), configuration=Configuration(server={}, archive={}), grant_lines={},
     )  # fmt: skip
 
 

@@ -73,7 +73,8 @@ def _waivers(environment: Environment) -> Waivers:
 
 def _run_pytest(folder: Path, plugin: ChecksPlugin) -> None:
     # Plugins that happen to be installed (parallel runs, fuzzers, coverage) have no part in evidence.
-    options = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider"]
+    # Nobody sees tracebacks here, and pytest's own ones parse every file on the stack, at which CPython 3.11 can fail.
+    options = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider", "--tb=native"]
     configuration = ["-c", str(folder / "pytest.ini"), "--rootdir", str(folder)]
     known = set(sys.modules)
     status = pytest.main([*configuration, *options, str(folder)], plugins=[plugin, fixtures])

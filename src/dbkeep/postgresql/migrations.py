@@ -142,11 +142,14 @@ class _Run:
                 self._connection.execute("SELECT set_config('search_path', %s, false)", [MIGRATION_SCHEMA])
 
     def _require_recorded_shape(self, besides: Concurrent | None = None) -> None:
-        """A migration is written for the tables that the one before it left."""
+        """A migration is written for the tables that the one before it left. A rollback may meet one of the time before
+        shapes were recorded."""
         newest = next(iter(shape.history(self._connection)), None)
         if newest is None:
             return
         if newest.tables is None:
+            if self.operation.back:
+                return
             raise DbkeepError("no shape of the tables is recorded yet: run `dbkeep apply postgresql` first")
         at = self._difference(newest.tables, newest.version, besides)
         if at:

@@ -35,6 +35,7 @@ UNDECIDED = {
         "chat.relationships.own_and_requests",
         "chat.users.auth_finds",
         "chat.users.definer_reads",
+        "chat.users.keys_finds",
         "chat.users.own_row",
     },
     "write": {
@@ -48,6 +49,7 @@ UNDECIDED = {
         "chat.users.auth_logs_in",
         "chat.users.auth_registers",
         "chat.users.definer_deactivates",
+        "chat.users.keys_reencrypts",
     },
     "escalation": set(),
     "reachability": set(),

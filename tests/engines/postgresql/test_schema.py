@@ -66,7 +66,6 @@ ADDED = {"users": {"email_index"}, "refresh_tokens": {"family_id"}}
 NARROWING = {
     ("chat.users", "is_active"),
     ("chat.relationships", "type"),
-    ("chat.relationships", "status"),
     ("chat.refresh_tokens", "revoked"),
 }
 

@@ -202,7 +202,7 @@ def test_temporary_types_do_not_get_into_definer_functions(
 ) -> None:
     """Nobody may make temporary objects here; if somebody could, what they do would still not run as the definer."""
     with connect() as administrator:
-        administrator.execute("GRANT TEMPORARY ON DATABASE chat TO app_api")
+        administrator.execute("GRANT TEMPORARY ON DATABASE chat TO app_api; GRANT USAGE ON LANGUAGE plpgsql TO app_api")
     try:
         with connect("app_api") as session, session.transaction(force_rollback=True):
             act_for(session, alice)
@@ -211,4 +211,6 @@ def test_temporary_types_do_not_get_into_definer_functions(
                 session.execute(f"SELECT chat.{call}".encode(), {"id": uuid4()})
     finally:
         with connect() as administrator:
-            administrator.execute("REVOKE TEMPORARY ON DATABASE chat FROM app_api")
+            administrator.execute(
+                "REVOKE TEMPORARY ON DATABASE chat FROM app_api; REVOKE USAGE ON LANGUAGE plpgsql FROM app_api"
+            )

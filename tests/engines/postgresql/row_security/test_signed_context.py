@@ -112,7 +112,7 @@ def test_a_value_is_worth_nothing_in_another_session(connect: Connect, register:
 def test_a_value_expires_within_a_transaction(connect: Connect, signer: Signer) -> None:
     with connect("app_api") as session, session.transaction(force_rollback=True):
         pid, until = session.info.backend_pid, int(time.time()) + 1
-        value = signed(uuid4(), backend_pid=pid, key_id=1, key=signer.keys[1], expiry=until)
+        value = signed(uuid4(), backend_pid=pid, key_id=1, key=signer.keys.keys[1], expiry=until)
         session.execute("SELECT set_config('app.user_id', %s, true)", [value])
         session.execute("SELECT chat.current_user_id()")
         time.sleep(until - time.time() + 0.1)
