@@ -16,11 +16,12 @@ from rich.console import Console
 from dbkeep import evidence
 from dbkeep.checks.run import require_reachable
 from dbkeep.commands.plan import json_option
+from dbkeep.engines import declared_state
 from dbkeep.environment import Environment, checkout, read_environment
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.postgresql import read_declared
 from dbkeep.postgresql.connect import one_line
-from dbkeep.postgresql.models import Declared
+from dbkeep.postgresql.models import Context, Declared
 from dbkeep.postgresql.prove import budget as budgets
 from dbkeep.postgresql.prove import matrix, registry, server
 from dbkeep.postgresql.prove.budget import Budget
@@ -38,6 +39,7 @@ THROW_AWAY = "throw-away"
 @click.command("prove")
 @click.argument("engine", type=click.Choice(("postgresql",)))
 @click.option("-e", "--environment", "environment_name", metavar="ENV", help="Its live server, not a throw-away one.")
+@click.option("--context", type=click.Choice(("plain", "signed")), help="How the API must say whom it acts for.")
 @click.option("--version", type=int, metavar="N", help="The server's major version; the newest installed without it.")
 @click.option("--probes", metavar="ID,ID", default="", help="Only these probes, and no mutants.")
 @click.option("--no-mutants", is_flag=True, help="Do not break copies to see whether the probes notice.")
@@ -46,6 +48,7 @@ def prove_command(
     *,
     engine: str,  # noqa: ARG001 - there is one so far
     environment_name: str | None,
+    context: Context | None,
     version: int | None,
     probes: str,
     no_mutants: bool,
@@ -57,14 +60,15 @@ def prove_command(
     rolled back, and nothing is broken. Exit 0: nothing was found and every mutant was caught; 1: otherwise.
     """
     started = evidence.now()
-    if environment_name and version:
-        raise UsageError("--version is for a throw-away server: leave it out, or leave out -e")
-    declared = read_declared(checkout())
+    if environment_name and (version or context):
+        raise UsageError("--version and --context are for a throw-away server: leave them out, or leave out -e")
+    environment = read_environment(environment_name) if environment_name else None
+    declared = _declared(environment) if environment else read_declared(checkout(), context)
     asked = registry.select([name.strip() for name in probes.split(",") if name.strip()])
     budget = budgets.read(checkout(), declared, registry.ALL)
     with _Progress(quiet=as_json) as progress:
-        if environment_name:
-            report = _attack_live(read_environment(environment_name), declared, asked, budget, progress)
+        if environment:
+            report = _attack_live(environment, declared, asked, budget, progress)
         else:
             report = _attack_copy(declared, asked, budget, version, progress)
             if probes or no_mutants:
@@ -81,6 +85,10 @@ def prove_command(
         print_report(report, console)
         console.print(f"evidence: {path.relative_to(checkout())}")
     raise SystemExit(0 if report.passed else 1)
+
+
+def _declared(environment: Environment) -> Declared:
+    return Declared.model_validate(declared_state("postgresql", checkout(), environment.variables))
 
 
 def _attack_copy(

@@ -130,7 +130,7 @@ def test_a_world_without_a_superuser_is_tried_and_left_as_it_was(world: World, b
     before = _contents(world)
     seed = Seed()
     seed.insert(world.superuser())
-    with World(world.declared, seed, world.database, world.keywords) as live:
+    with World(world.declared, seed, world.database, world.keywords, signer=world.signer) as live:
         results = list(run(live, [probe for probe in registry.ALL if probe.live]))
         cells = list(matrix.observe(live))
     # The people of the copy itself are other people here: their profiles are for everyone.

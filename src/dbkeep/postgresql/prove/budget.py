@@ -11,7 +11,7 @@ from pydantic import Field
 
 from dbkeep.declared import Model, line_of, read_model, read_yaml
 from dbkeep.errors import DeclaredError
-from dbkeep.postgresql.models import Declared, Name
+from dbkeep.postgresql.models import Context, Declared, Name
 from dbkeep.postgresql.prove.probe import Finding, Probe, Result
 
 FILE = Path("sql/leak_budget.yml")
@@ -19,13 +19,17 @@ Sentence = Annotated[str, Field(min_length=20)]
 
 
 class Leak(Model):
-    """What `roles` learn, as `probe` observes it, and why that is accepted. A `measured` one is not seen every time."""
+    """What `roles` learn, as `probe` observes it, and why that is accepted. A `measured` one is not seen every time.
+
+    One of a `context` is accepted only where the application's context is of that kind.
+    """
 
     probe: Annotated[str, Field(pattern=r"^P\d\d$")]
     roles: Annotated[tuple[Name, ...], Field(min_length=1)]
     what: Sentence
     why: Sentence
     measured: bool = False
+    context: Context | None = None
 
 
 class Budget(Model):
@@ -90,4 +94,6 @@ def read(root: Path, declared: Declared, probes: Sequence[Probe]) -> Budget:
                 f"there is no probe {leak.probe}", path=path, line=line_of(lines, (*at, "probe")),
                 key=f"leaks.{name}.probe",
             )  # fmt: skip
-    return budget
+    return Budget(
+        leaks={name: leak for name, leak in budget.leaks.items() if leak.context in (None, declared.scope.context)}
+    )

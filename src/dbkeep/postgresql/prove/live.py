@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from chat_api.context import Signer
+from dbkeep import postgresql
 from dbkeep.checks.access import Access
 from dbkeep.environment import Environment
 from dbkeep.errors import UsageError
+from dbkeep.postgresql import context_keys
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove.seed import Seed
 from dbkeep.postgresql.prove.world import World
@@ -26,10 +29,11 @@ def live(environment: Environment, declared: Declared) -> Iterator[World]:
     if not hosts:
         raise UsageError(f"environment {environment.name} has no host in group postgresql")
     host, seed = hosts[0], Seed()
-    for role, entry in declared.roles.items():
-        if entry.login and role not in environment.secrets.get("postgresql", {}):
-            raise UsageError(f"environment {environment.name} has no password for {role}: run `dbkeep init`")
+    for entry in (*postgresql.users(declared), context_keys.ENTRY):
+        if entry not in environment.secrets.get("postgresql", {}):
+            raise UsageError(f"environment {environment.name} has no secret for {entry}: run `dbkeep init`")
 
+    signer = Signer(context_keys.keys(environment.secrets["postgresql"][context_keys.ENTRY]))
     with Access(environment) as access:
 
         def keywords(role: str) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def live(environment: Environment, declared: Declared) -> Iterator[World]:
 
         call(host, ["people", "add"], {"mark": seed.mark})
         try:
-            with World(declared, seed, declared.scope.database, keywords) as world:
+            with World(declared, seed, declared.scope.database, keywords, signer=signer) as world:
                 yield world
         finally:
             call(host, ["people", "remove"], {})

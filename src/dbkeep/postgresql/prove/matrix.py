@@ -29,11 +29,11 @@ NOTHING: frozenset[str] = frozenset()
 # What the relation is, not the role, is in the way: its type, no column id, no unique key, a view of groups.
 NOT_ABOUT_RIGHTS = ("42809", "42830", "42703", "42704", "55000")
 
-RELATIONS = """
+RELATIONS = f"""
 SELECT n.nspname || '.' || c.relname, array_agg(a.attname::text ORDER BY a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-    AND a.attnum > 0 AND NOT a.attisdropped
+    AND a.attnum > 0 AND NOT a.attisdropped AND {reach.OUR_OWN.format("c")}
 GROUP BY n.nspname, c.relname, c.relkind ORDER BY n.nspname, c.relkind, c.relname
 """
 # A privilege is one of the role itself, of a role that it inherits from, of PUBLIC, or comes with an attribute.

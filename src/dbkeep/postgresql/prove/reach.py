@@ -12,9 +12,12 @@ from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove.seed import Person
 from dbkeep.postgresql.prove.world import World
 
-RELATIONS = """
+# What comes with an extension is the plan's to judge: it must be declared, and its makers say who may use it.
+OUR_OWN = "NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = {}.oid AND e.deptype = 'e')"
+RELATIONS = f"""
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND {OUR_OWN.format("c")}
 ORDER BY 1
 """
 READS_ALL = "pg_read_all_data"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import socket
 import tempfile
@@ -15,12 +14,15 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from chat_api.context import Signer
 from dbkeep import postgresql
+from dbkeep.postgresql import context_keys
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove.seed import Seed
 from dbkeep.postgresql.prove.world import Connection, World
 from dbkeep.sandbox import postgresql as sandbox
+from dbkeep.secrets import new_password
 from dbkeep.settings import PostgreSQLSettings
 
 ADDRESS = "127.0.0.1"
@@ -40,6 +42,7 @@ class Server:
     def __init__(self, settings: PostgreSQLSettings, declared: Declared, passwords: dict[str, str], seed: Seed) -> None:
         self.settings, self.declared, self.seed = settings, declared, seed
         self._passwords = passwords
+        self._signer = Signer(context_keys.keys(passwords[context_keys.ENTRY]))
         self._numbers = count(1)
 
     @contextmanager
@@ -49,7 +52,9 @@ class Server:
         with self._superuser(dbname=MAINTENANCE, autocommit=True) as connection:
             self._copy(connection, name)
             try:
-                with World(self.declared, self.seed, name, self._keywords, self._superuser) as world:
+                with World(
+                    self.declared, self.seed, name, self._keywords, signer=self._signer, open_superuser=self._superuser
+                ) as world:
                     yield world
             finally:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -83,7 +88,7 @@ def start(declared: Declared, *, version: int | None = None) -> Iterator[Server]
     """
     folder = Path(tempfile.mkdtemp(prefix="dbkeep-prove-", dir=_memory()))
     folder.chmod(0o711)  # the server's own user must reach its folder inside
-    passwords = {name: secrets.token_urlsafe(24) for name in postgresql.users(declared)}
+    passwords = {name: new_password() for name in (*postgresql.users(declared), context_keys.ENTRY)}
     seed = Seed()
     try:
         with sandbox.start(folder / "server", version=version, listen_addresses=ADDRESS, port=_free_port()) as settings:

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from chat_api.context import Signer
 from dbkeep.checks.attempts import Attempt, Statement, Step, act_for, attempt
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove.seed import Person, Seed
@@ -24,9 +25,16 @@ class World:
     `connect` logs on as a role; `superuser` exists only where the world is a copy that may be spoilt."""
 
     def __init__(
-        self, declared: Declared, seed: Seed, database: str, keywords: Keywords, open_superuser: Open | None = None
+        self,
+        declared: Declared,
+        seed: Seed,
+        database: str,
+        keywords: Keywords,
+        *,
+        signer: Signer,
+        open_superuser: Open | None = None,
     ) -> None:
-        self.declared, self.seed, self.database = declared, seed, database
+        self.declared, self.seed, self.database, self.signer = declared, seed, database, signer
         self._keywords, self._open_superuser = keywords, open_superuser
         self.first: frozenset[str] = frozenset()
         self._stack = ExitStack()
@@ -76,9 +84,9 @@ class World:
             self._sessions[""] = self._stack.enter_context(self._open_superuser(dbname=self.database, autocommit=True))
         return self._sessions[""]
 
-    def context(self, person: Person, connection: Connection) -> str:  # noqa: ARG002 - a signed one is of one session
+    def context(self, person: Person, connection: Connection) -> str:
         """Return what the API sets `app.user_id` to when it acts for `person` in the session of `connection`."""
-        return str(person.id)
+        return self.signer.sign(person.id, connection.info.backend_pid)
 
     @contextmanager
     def acting_as(self, connection: Connection, person: Person) -> Iterator[Connection]:

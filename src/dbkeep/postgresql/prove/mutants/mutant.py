@@ -27,7 +27,7 @@ FUNCTIONS = """
 SELECT n.nspname || '.' || p.proname, oidvectortypes(p.proargtypes), pg_get_function_identity_arguments(p.oid),
        n.nspname = ANY(%(schemas)s),
        p.prosecdef, p.provolatile::text, p.prorettype = 'boolean'::regtype,
-       coalesce(p.proconfig && ARRAY['search_path=""'], false)
+       EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'search_path='))
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = ANY(%(schemas)s) OR n.nspname || '.' || p.proname LIKE ANY(%(closed_functions)s)
 ORDER BY 1, 2

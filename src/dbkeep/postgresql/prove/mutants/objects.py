@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from dbkeep.postgresql import statements
+from dbkeep.postgresql.files import PINNED
 from dbkeep.postgresql.prove.mutants.mutant import Function, Ground, Mutant
 from dbkeep.postgresql.statements import Statement
 
@@ -92,7 +93,7 @@ def _answers_yes(function: Function) -> Mutant:
     run = sql.SQL("CREATE OR REPLACE FUNCTION {} RETURNS boolean LANGUAGE sql STABLE{} {} AS 'SELECT true'").format(
         sql.SQL(f"{function.name}({function.parameters})"),
         sql.SQL(" SECURITY DEFINER" if function.definer else ""),
-        sql.SQL("SET search_path = ''" if function.pinned else ""),
+        sql.SQL(PINNED if function.pinned else ""),
     )
     return Mutant(f"{function.name} says true", "function says true", (run,), about=frozenset({function.name}))
 

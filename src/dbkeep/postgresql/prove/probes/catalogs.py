@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from dbkeep.postgresql.files import PINNED
 from dbkeep.postgresql.models import Routine
+from dbkeep.postgresql.prove import reach
 from dbkeep.postgresql.prove.probe import Finding, probe, require
 from dbkeep.postgresql.prove.world import World
 
@@ -28,11 +30,12 @@ WHERE n.nspname || '.' || c.relname = ANY(%(tables)s) AND r.rolname = ANY(%(role
     AND (has_table_privilege(r.oid, c.oid, p.privilege)
         OR p.privilege = 'REFERENCES' AND has_any_column_privilege(r.oid, c.oid, p.privilege))
 """
-FUNCTIONS = """
+FUNCTIONS = f"""
 SELECT n.nspname || '.' || p.proname, p.prosecdef, p.provolatile::text, p.proleakproof,
-       coalesce('search_path=""' = ANY (p.proconfig), false), pg_get_userbyid(p.proowner)
+       (SELECT setting FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'search_path=')),
+       pg_get_userbyid(p.proowner)
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND {reach.OUR_OWN.format("p")}
 """
 PUBLIC_ON_DATABASES = """
 SELECT datname, privilege_type FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
@@ -100,7 +103,7 @@ def functions(world: World) -> Iterator[Finding]:
     rows = world.session(world.login_roles[0]).execute(FUNCTIONS).fetchall()
     declared = {function.name: function for function in world.declared.functions}
     require({name for name, *_ in rows} >= declared.keys(), "a declared function is not there")
-    for name, definer, volatility, leakproof, pinned, owner in rows:
+    for name, definer, volatility, leakproof, path, owner in rows:
         if name not in declared:
             yield Finding(owner, name, "is not declared")
             continue
@@ -111,7 +114,7 @@ def functions(world: World) -> Iterator[Finding]:
             ("SECURITY DEFINER", definer, function.security_definer),
             ("volatility", volatility, wanted_volatility),
             ("LEAKPROOF", leakproof, False),
-            ("empty search_path", pinned, "SEARCH_PATH = ''" in head),
+            ("search_path", path, PINNED.removeprefix("SET ").replace(" = ", "=") if PINNED.upper() in head else None),
             ("owner", owner, scope.definer if function.security_definer else scope.owner),
         ):
             if have != want:

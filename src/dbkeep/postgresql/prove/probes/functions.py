@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from psycopg import sql
 
+from dbkeep.postgresql.prove import reach
 from dbkeep.postgresql.prove.probe import Finding, probe, require
 from dbkeep.postgresql.prove.seed import TIES, Person
 from dbkeep.postgresql.prove.world import World
@@ -15,11 +16,12 @@ from dbkeep.postgresql.prove.world import World
 API = "app_api"
 NO_DATA_FOUND, UNIQUE_VIOLATION = "P0002", "23505"
 
-FUNCTIONS = """
+FUNCTIONS = f"""
 SELECT n.nspname || '.' || p.proname, ARRAY(SELECT format_type(type, NULL) FROM unnest(p.proargtypes) type),
        p.prokind::text
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND p.prokind IN ('f', 'p')
+    AND {reach.OUR_OWN.format("p")}
 ORDER BY 1
 """
 

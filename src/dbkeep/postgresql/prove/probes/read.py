@@ -155,9 +155,11 @@ def _copy_in(world: World, role: str, table: str) -> str | None:
     return None
 
 
-VIEWS = """
+VIEWS = f"""
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1
+WHERE c.relkind IN ('v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND {reach.OUR_OWN.format("c")}
+ORDER BY 1
 """
 
 

@@ -152,7 +152,7 @@ CREATE FUNCTION probe.leak(value text, other text) RETURNS boolean LANGUAGE sql 
 CREATE OPERATOR probe.<<< (LEFTARG = text, RIGHTARG = text, FUNCTION = probe.leak)
 """
 PLACE = "CREATE SCHEMA probe"
-LEND = "GRANT USAGE, CREATE ON SCHEMA probe TO {role}"
+LEND = "GRANT USAGE, CREATE ON SCHEMA probe TO {role}; GRANT USAGE ON LANGUAGE plpgsql, sql TO {role}"
 
 
 @probe(

@@ -86,7 +86,7 @@ WAYS = (
     Way(
         "a user deactivates itself",
         (),
-        ("anna", "UPDATE chat.users SET is_active = false WHERE id = %s", "anna"),
+        ("anna", "SELECT chat.deactivate_oneself() WHERE %s IS NOT NULL", "anna"),
         works=True,
     ),
     Way(
