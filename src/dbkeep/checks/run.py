@@ -73,8 +73,7 @@ def _waivers(environment: Environment) -> Waivers:
 
 def _run_pytest(folder: Path, plugin: ChecksPlugin) -> None:
     # Plugins that happen to be installed (parallel runs, fuzzers, coverage) have no part in evidence.
-    # Nobody sees tracebacks here, and pytest's own ones parse every file on the stack, at which CPython 3.11 can fail.
-    options = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider", "--tb=native"]
+    options = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider"]
     configuration = ["-c", str(folder / "pytest.ini"), "--rootdir", str(folder)]
     known = set(sys.modules)
     status = pytest.main([*configuration, *options, str(folder)], plugins=[plugin, fixtures])
