@@ -64,8 +64,10 @@ QUERIES: dict[str, LiteralString] = {
         SELECT c.oid::regclass::text AS name, c.relkind::text AS kind, o.rolname AS owner,
             o.rolsuper OR o.rolbypassrls AS owner_bypasses,
             coalesce('security_invoker=true' = ANY (c.reloptions), false) AS invoker,
-            has_any_column_privilege('app_api', c.oid, 'SELECT') AS for_api,
-            has_any_column_privilege('app_auth', c.oid, 'SELECT') AS for_auth
+            has_schema_privilege('app_api', c.relnamespace, 'USAGE')
+                AND has_any_column_privilege('app_api', c.oid, 'SELECT') AS for_api,
+            has_schema_privilege('app_auth', c.relnamespace, 'USAGE')
+                AND has_any_column_privilege('app_auth', c.oid, 'SELECT') AS for_auth
         FROM pg_class c JOIN pg_authid o ON o.oid = c.relowner
         WHERE c.relkind IN ('v', 'm', 'f') AND c.relnamespace NOT IN
             ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) ORDER BY 1""",
