@@ -13,7 +13,7 @@ from dbkeep.postgresql import statements
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.inspect import DefaultPrivilege, Grant, Live
-from dbkeep.postgresql.models import Allowed, Declared, Grants
+from dbkeep.postgresql.models import MIGRATION_SCHEMA, Allowed, Declared, Grants
 from dbkeep.postgresql.statements import Statement
 
 # Kinds of objects that all databases share.
@@ -144,8 +144,8 @@ def _impossible(kind: str, relation: str, members: Collection[Grant], declared: 
     if kind != "TABLE" or (pending and not relation.startswith("pg_catalog.")):
         return None
     there = live.columns.get(relation)
-    if there is None and relation in declared.tables:
-        return None  # the change of the table says so
+    if there is None and (relation in declared.tables or relation.startswith(f"{MIGRATION_SCHEMA}.")):
+        return None  # the change of the table says so, and the record of migrations is made before
     absent = sorted(member.part for member in members if member.part and member.part not in (there or ()))
     where = declared.where_granted(next(iter(members)).grantee, relation)
     if there is None:

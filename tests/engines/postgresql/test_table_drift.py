@@ -218,9 +218,10 @@ def test_declared_table_that_no_migration_made_is_refused(world: World, connect:
 def test_installation_without_recorded_shapes_gets_them(world: World, connect: Connect) -> None:
     with connect() as session:
         session.execute("DROP TABLE migration.shape")
-    (change,) = world.plan()
-    assert (change.kind, change.target, change.risk) == ("shape", world.declared.migrations[-1].id, Risk.SAFE)
-    assert world.apply() == [change]
+    shape, grant = planned = world.plan()
+    assert (shape.kind, shape.target, shape.risk) == ("shape", world.declared.migrations[-1].id, Risk.SAFE)
+    assert (grant.kind, grant.target) == ("grant", "table migration.shape: chat_backup")
+    assert world.apply() == planned
     with connect() as session:
         owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'migration.shape'::regclass"
         assert session.execute(owner).fetchone() == ("chat_owner",)

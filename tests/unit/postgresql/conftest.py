@@ -91,7 +91,9 @@ def _as_declared(declared: Declared) -> Live:
         ),
         grants=frozenset[Grant]().union(*(_grants(name, role.grants) for name, role in declared.roles.items())),
         columns=_columns(declared),
-        others=Others(extensions={"plpgsql": LiveExtension("1.0", "pg_catalog", "1.0")}),
+        others=Others(
+            extensions={name: LiveExtension("1.0", schema, "1.0") for name, schema in declared.scope.extensions.items()}
+        ),
         migrations={migration.id: migration.digest for migration in declared.migrations},
         tables=Tables(recorded=Recorded(declared.migrations[-1].id, 170000, {})),
     )  # fmt: skip

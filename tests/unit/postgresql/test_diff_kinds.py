@@ -72,7 +72,10 @@ CASES: list[tuple[str, Callable[[Live], dict[str, Any]], list[tuple[str, str, st
     (
         "extension not of the default version",
         lambda live: {
-            "others": replace(live.others, extensions={"plpgsql": LiveExtension("0.9", "pg_catalog", "1.0")})
+            "others": replace(
+                live.others,
+                extensions={**live.others.extensions, "plpgsql": LiveExtension("0.9", "pg_catalog", "1.0")},
+            )
         },
         [("extension", "plpgsql", 'ALTER EXTENSION "plpgsql" UPDATE')],
     ),
