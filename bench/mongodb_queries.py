@@ -70,7 +70,7 @@ class Populated:
 
 def populate(client: Client, messages: int) -> Populated:
     """Fill the collections: MESSAGES in conversations of about 100, a tenth of them in one of the busy user."""
-    chat, dice = client["chat"], random.Random(1)  # noqa: S311 - sample data
+    chat, dice = client["chat"], random.Random(1)
     people = [uuid4() for _ in range(max(10, messages // 1000))]
     busy, other = people[0], people[1]
     count = max(OF_THE_BUSY_ONE * 2, messages // IN_A_CONVERSATION)

@@ -4,7 +4,7 @@ from typing import Any, LiteralString
 from uuid import uuid4
 
 from dbkeep.checks.access import Access
-from dbkeep.checks.attempts import Step, attempt
+from dbkeep.checks.attempts import Step, act_for, attempt
 from dbkeep.checks.control import control
 from dbkeep.checks.plugin import Observe
 from dbkeep.environment import Host
@@ -79,9 +79,8 @@ def test_reads_by_detours(access: Access, target: Host, people: dict[str, Any], 
             for name, statement in detours.items()
         }
         with connection.transaction(force_rollback=True):
-            connection.execute(
-                "SELECT set_config('app.user_id', %s, true), set_config('row_security', 'off', true)", (own,)
-            )
+            act_for(connection, own)
+            connection.execute("SELECT set_config('row_security', 'off', true)")
             seen["row_security = off"] = attempt(connection, "SELECT FROM chat.users LIMIT 100")
     observe(**{name: str(result) for name, result in seen.items()})
     leaking = [f"{name} ({result})" for name, result in seen.items() if not result.is_harmless]

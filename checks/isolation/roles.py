@@ -60,7 +60,7 @@ def test_secret_columns(access: Access, target: Host, observe: Observe) -> None:
 def test_set_role(access: Access, target: Host, postgresql_facts: dict[str, Any], observe: Observe) -> None:
     others = [role["name"] for role in postgresql_facts["roles"]]
     became = []
-    for role in ("app_api", "app_auth", "chat_analytics", "chat_monitor", "chat_backup"):
+    for role in ("app_api", "app_auth", "app_keys", "chat_analytics", "chat_monitor", "chat_backup"):
         with access.postgresql(target, role) as connection:
             for other in (name for name in others if name != role):
                 statement = psycopg.sql.SQL("SET LOCAL ROLE {}").format(psycopg.sql.Identifier(other))
@@ -107,6 +107,33 @@ def test_log_in_role(access: Access, target: Host, observe: Observe) -> None:
     assert needed.sqlstate is None, f"app_auth cannot read what a log-in needs ({needed})"
     assert tokens.sqlstate is None, f"app_auth cannot read refresh tokens ({tokens})"
     assert not allowed(tried), f"app_auth may: {', '.join(allowed(tried))}"
+
+
+@control(
+    "ISO-KEYS-01",
+    "The role that re-encrypts reaches addresses only",
+    severity="high",
+    sources=("dbkeep design: least privilege", "PostgreSQL manual 5.8 Privileges"),
+    fix=FIX,
+)
+def test_key_role(access: Access, target: Host, observe: Observe) -> None:
+    statements: dict[str, LiteralString] = {
+        "read password hashes": "SELECT password_hash FROM chat.users LIMIT 1",
+        "read user names": "SELECT username FROM chat.users LIMIT 1",
+        "read refresh tokens": "SELECT FROM chat.refresh_tokens LIMIT 1",
+        "read profiles": "SELECT FROM chat.profiles LIMIT 1",
+        "activate users": "UPDATE chat.users SET is_active = true WHERE false",
+        "delete users": "DELETE FROM chat.users WHERE false",
+        "empty users": "TRUNCATE chat.users",
+        "create a temporary table": "CREATE TEMPORARY TABLE dbkeep_probe ()",
+    }
+    with access.postgresql(target, "app_keys") as connection:
+        needed = attempt(connection, "SELECT id, email, email_index FROM chat.users LIMIT 1")
+        tried = try_all(connection, statements)
+        tried["register users"] = attempt(connection, "INSERT INTO chat.users (id) VALUES (%s)", (uuid4(),))
+    observe(addresses=str(needed), tried={name: str(result) for name, result in tried.items()})
+    assert needed.sqlstate is None, f"app_keys cannot read what it re-encrypts ({needed})"
+    assert not allowed(tried), f"app_keys may: {', '.join(allowed(tried))}"
 
 
 @control(

@@ -3,7 +3,7 @@
 from typing import Any, LiteralString
 
 from dbkeep.checks.access import Access
-from dbkeep.checks.attempts import INVALID_TEXT, attempt
+from dbkeep.checks.attempts import INVALID_TEXT, act_for, attempt
 from dbkeep.checks.control import control
 from dbkeep.checks.plugin import Observe
 from dbkeep.environment import Host
@@ -82,7 +82,7 @@ def test_user_ends_with_transaction(access: Access, target: Host, people: dict[s
     own = "SELECT FROM chat.users"
     with access.postgresql(target, "app_api", autocommit=True) as connection:
         with connection.transaction():
-            connection.execute("SELECT set_config('app.user_id', %s, true)", (people["id"],))
+            act_for(connection, people["id"])
             during = connection.execute(own).rowcount
         after_commit = connection.execute(own).rowcount
         attempt(connection, own, user_id=people["id"])

@@ -98,6 +98,57 @@ def is_wide(rule: dict[str, Any]) -> bool:
 
 
 @control(
+    "PG-HBA-05",
+    "Every rule names its databases and roles: none says `all`",
+    severity="medium",
+    sources=("pgdsat 5.10",),
+    fix=HBA_FIX,
+)
+def test_rules_name_databases_and_roles(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    rules = accepting(postgresql_facts)
+    observe(rules=[rules_as_text([rule]) for rule in rules])
+    words = {"all", "sameuser", "samerole", "samegroup"}
+    wide = [rule for rule in rules if words.intersection((*rule["database"], *rule["user_name"]))]
+    assert not wide, f"too wide: {rules_as_text(wide)}"
+
+
+@control(
+    "PG-HBA-07",
+    "Only a role for replication may ask for the replication protocol, and with TLS",
+    severity="high",
+    sources=("CIS PostgreSQL 17 7.1",),
+    fix=HBA_FIX,
+)
+def test_replication_is_for_its_role(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    replicating = {role["name"] for role in postgresql_facts["roles"] if role["replication"] and not role["superuser"]}
+    rules = [rule for rule in accepting(postgresql_facts) if "replication" in rule["database"]]
+    observe(roles=sorted(replicating), rules=[rules_as_text([rule]) for rule in rules])
+    wrong = [rule for rule in rules if rule["type"] != "hostssl" or not replicating.issuperset(rule["user_name"])]
+    assert not wrong, f"replication for others: {rules_as_text(wrong)}"
+
+
+@control(
+    "PG-HBA-09",
+    "On the socket the operating system says who it is, and a map who that may be",
+    severity="high",
+    sources=("DevSec postgres-13", "PostgreSQL manual 21.2 User Name Maps"),
+    fix=HBA_FIX,
+)
+def test_socket_is_for_mapped_users(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    rules = [rule for rule in accepting(postgresql_facts) if rule["type"] == "local"]
+    users = sorted({f"{entry['sys_name']} as {entry['role']}" for entry in postgresql_facts["socket_users"]})
+    observe(rules=[rules_as_text([rule]) for rule in rules], users=users)
+    assert rules, "nobody may use the socket: the agent could not work"
+    open_rules = [
+        rule for rule in rules
+        if rule["auth_method"] != "peer" or not any(option.startswith("map=") for option in rule["options"] or ())
+    ]  # fmt: skip
+    assert not open_rules, f"not peer with a map: {rules_as_text(open_rules)}"
+    strangers = [user for user in users if user not in ("root as postgres", "postgres as postgres")]
+    assert not strangers, f"may log on as somebody else: {', '.join(strangers)}"
+
+
+@control(
     "PG-HBA-08",
     "Configuration files are free of errors: what is in force is what they say",
     severity="high",
@@ -130,6 +181,19 @@ def test_verifiers_are_scram(postgresql_facts: dict[str, Any], observe: Observe)
     assert "scram" in verifiers.values(), "no role has a password"
     weak = [name for name, kind in verifiers.items() if kind == "other"]
     assert not weak, f"not SCRAM: {', '.join(weak)}"
+
+
+@control(
+    "PG-AUTH-05",
+    "Who does not prove an identity is sent away within a minute",
+    severity="low",
+    sources=("pgdsat 5.7",),
+    fix="set authentication_timeout as in sql/settings.yml (dbkeep apply postgresql)",
+)
+def test_logons_end_soon(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    seconds = int(postgresql_facts["settings"]["authentication_timeout"])
+    observe(authentication_timeout=seconds)
+    assert seconds <= 60, f"authentication_timeout is {seconds} s"
 
 
 @control(

@@ -51,6 +51,27 @@ def test_old_tls_is_refused(access: Access, target: Host, postgresql_facts: dict
 
 
 @control(
+    "PG-TLS-03",
+    "Ciphers without forward secrecy or authenticated encryption are refused",
+    severity="high",
+    sources=("CIS PostgreSQL 17 6.10", "DevSec postgres-12", "RFC 9325 4.2"),
+    fix="set ssl_ciphers as in sql/settings.yml (dbkeep apply postgresql)",
+)
+def test_weak_ciphers_are_refused(
+    access: Access, target: Host, postgresql_facts: dict[str, Any], observe: Observe
+) -> None:
+    strong, weak = (
+        access.tls_version(
+            target, "postgresql_port", at_most=ssl.TLSVersion.TLSv1_2, ciphers=ciphers, request=POSTGRESQL_TLS_REQUEST
+        )
+        for ciphers in ("ECDHE+AESGCM", "ALL:!AESGCM:!CHACHA20:!AESCCM")
+    )
+    observe(strong=strong, weak=weak, ciphers=postgresql_facts["settings"]["ssl_ciphers"])
+    assert strong == "TLSv1.2", f"the server agrees to no good cipher ({strong}): the probe would prove nothing"
+    assert weak is None, f"the server agrees to {weak} with a weak cipher"
+
+
+@control(
     "PG-TLS-05",
     "The server proves its name with a certificate of the environment's authority",
     severity="high",

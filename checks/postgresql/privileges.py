@@ -59,7 +59,6 @@ def test_attributes(postgresql_facts: dict[str, Any], observe: Observe) -> None:
 def test_reachable_roles(postgresql_facts: dict[str, Any], observe: Observe) -> None:
     declared = {
         ("chat_migrator", "chat_owner"),
-        ("chat_backup", "pg_read_all_data"),
         ("chat_monitor", "pg_monitor"),
         ("chat_audit", "pg_monitor"),
     }

@@ -5,20 +5,15 @@ from typing import Any
 
 from dbkeep.checks.control import control, not_applicable
 from dbkeep.checks.plugin import Observe
+from dbkeep.checks.server_settings import observe_settings
 from dbkeep.environment import Environment, Host
 
-SITE = "run playbooks/site.yml (role postgresql); a setting that needs a restart is restarted only when that is allowed"
-
-
-def observe_settings(facts: dict[str, Any], observe: Observe, wanted: dict[str, tuple[str, ...]]) -> list[str]:
-    """Record the named settings and return those that have another value than the wanted ones."""
-    found = {name: facts["settings"].get(name) for name in wanted}
-    observe(**{name.replace(".", "_"): value for name, value in found.items()})
-    return [
-        f"{name} is {found[name]}, not {' or '.join(values)}"
-        for name, values in wanted.items()
-        if found[name] not in values
-    ]
+SITE = (
+    "look at `dbkeep plan postgresql`, then run `dbkeep apply postgresql`; what needs a restart waits for"
+    " playbooks/site.yml -e postgresql_restart_allowed=true"
+)
+# What a plan calls changes of the server's own configuration.
+CONFIGURATION = ("configuration file", "server setting", "reload", "restart")
 
 
 @control(
@@ -39,6 +34,22 @@ def test_plan_is_empty(
 
 
 @control(
+    "PG-SET-02",
+    "Every setting and rule in force is the declared one: nothing overrides it, nothing waits for a restart",
+    severity="high",
+    sources=("STIG SV-261924", "PostgreSQL manual 20.1 Setting Parameters"),
+    fix=SITE,
+)
+def test_configuration_is_as_declared(plan: Callable[[str], list[dict[str, Any]]], observe: Observe) -> None:
+    changes = [
+        f"{change['kind']} {change['target']}: {change['summary']}"
+        for change in plan("postgresql") if change["kind"] in CONFIGURATION
+    ]  # fmt: skip
+    observe(changes=changes)
+    assert not changes, f"{len(changes)} changes, first {changes[0]}"
+
+
+@control(
     "PG-VER-05",
     "Data pages carry checksums, and none has failed",
     severity="high",
@@ -54,44 +65,18 @@ def test_checksums(postgresql_facts: dict[str, Any], observe: Observe) -> None:
 
 
 @control(
-    "PG-LOG-05",
-    "The log keeps no values: neither parameters nor whole statements by duration or error",
-    severity="high",
-    sources=("CIS PostgreSQL 17 3.1.16", "PostgreSQL manual 20.8.3 What to Log"),
-    fix=SITE,
-)
-def test_log_keeps_no_values(postgresql_facts: dict[str, Any], observe: Observe) -> None:
-    wanted = {
-        "log_parameter_max_length": ("0",),
-        "log_parameter_max_length_on_error": ("0",),
-        "log_statement": ("none", "ddl"),
-        "debug_print_parse": ("off",),
-        "debug_print_rewritten": ("off",),
-        "debug_print_plan": ("off",),
-    }
-    wrong = observe_settings(postgresql_facts, observe, wanted)
-    assert not wrong, "; ".join(wrong)
-
-
-@control(
-    "PG-LOG-02",
-    "Logons, logoffs and changes of definitions are logged, with who and from where",
+    "PG-REP-01",
+    "No replication slot keeps write-ahead log for a consumer that is gone, and none may fill the disk",
     severity="medium",
-    sources=("CIS PostgreSQL 17 3.1.20", "CIS PostgreSQL 17 3.1.24", "STIG SV-261956"),
-    fix=SITE,
+    sources=("CIS PostgreSQL 17 7.5", "PostgreSQL manual 20.6.1 Sending Servers"),
+    fix="drop the slot (pg_drop_replication_slot) or bring its consumer back",
 )
-def test_logons_are_logged(postgresql_facts: dict[str, Any], observe: Observe) -> None:
-    settings = postgresql_facts["settings"]
-    wrong = observe_settings(
-        postgresql_facts, observe, {"log_disconnections": ("on",), "log_statement": ("ddl", "mod", "all")}
-    )
-    observe(log_connections=settings["log_connections"], log_line_prefix=settings["log_line_prefix"])
-    if settings["log_connections"] in ("off", ""):
-        wrong.append("log_connections is off")
-    wrong += [f"log_line_prefix lacks {part}" for part in ("%p", "%u", "%d") if part not in settings["log_line_prefix"]]
-    if not {"%h", "%r"}.intersection(part for part in ("%h", "%r") if part in settings["log_line_prefix"]):
-        wrong.append("log_line_prefix lacks %h")
-    assert not wrong, "; ".join(wrong)
+def test_slots_are_used(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    limit, slots = postgresql_facts["settings"]["max_slot_wal_keep_size"], postgresql_facts["slots"]
+    observe(max_slot_wal_keep_size=limit, slots=slots)
+    assert limit != "-1", "max_slot_wal_keep_size has no limit"
+    stale = [slot["name"] for slot in slots if not slot["active"]]
+    assert not stale, f"unused: {', '.join(stale)}"
 
 
 @control(
@@ -117,6 +102,35 @@ def test_developer_switches(postgresql_facts: dict[str, Any], observe: Observe) 
     names = ("allow_system_table_mods", "zero_damaged_pages", "ignore_system_indexes")
     wrong = observe_settings(postgresql_facts, observe, dict.fromkeys(names, ("off",)))
     assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "PG-PRIV-15",
+    "No role may change server settings, and where the server can forbid ALTER SYSTEM it does",
+    severity="medium",
+    sources=("STIG SV-261924", "PostgreSQL manual 20.17: allow_alter_system"),
+    fix=SITE,
+)
+def test_settings_are_not_delegated(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    grants, allowed = postgresql_facts["parameter_grants"], postgresql_facts["settings"].get("allow_alter_system")
+    observe(grants=grants, allow_alter_system=allowed)
+    assert not grants, f"{grants[0]['role']} may {grants[0]['privilege']} {grants[0]['name']}"
+    assert allowed in (None, "off"), f"allow_alter_system is {allowed}"
+
+
+@control(
+    "PG-NET-02",
+    "The socket is for its owner and group only",
+    severity="medium",
+    sources=("pgdsat 2.6", "PostgreSQL manual 20.3.1: unix_socket_permissions"),
+    fix=SITE,
+)
+def test_socket_is_closed(postgresql_facts: dict[str, Any], observe: Observe) -> None:
+    sockets = postgresql_facts["sockets"]
+    observe(**sockets)
+    assert sockets, "no socket is there: the observation is wrong"
+    wrong = [f"{path} ({socket['mode']})" for path, socket in sockets.items() if int(socket["mode"], 8) & 0o007]
+    assert not wrong, f"open: {', '.join(wrong)}"
 
 
 @control(

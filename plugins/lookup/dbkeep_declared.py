@@ -8,7 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from dbkeep.engines import engine
+from dbkeep.engines import OVERRIDES, declared_state
 from dbkeep.environment import checkout
 from dbkeep.errors import DbkeepError
 
@@ -17,6 +17,7 @@ name: dbkeep_declared
 short_description: Reads the declared state of an engine
 description:
   - Reads sql/, mongo/ or redis/ of the checkout and checks it; an error names file, line and key.
+  - The variable C(postgresql_context) goes before the context that sql/roles.yml declares.
 options:
   _terms:
     description: The engines, of C(postgresql), C(mongodb) and C(redis).
@@ -41,14 +42,18 @@ _list:
 
 
 @cache
-def _read(name: str) -> dict[str, Any]:
-    return engine(name).read_declared(checkout()).model_dump(mode="json")
+def _read(name: str, overrides: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    return declared_state(name, checkout(), dict(overrides)).model_dump(mode="json")
+
+
+def _overrides(name: str, variables: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((variable, str(variables[variable])) for variable in OVERRIDES.get(name, {}) if variable in variables)
 
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
         try:
-            return [_read(name) for name in terms]
+            return [_read(name, _overrides(name, variables or {})) for name in terms]
         except DbkeepError as error:
             raise AnsibleError(str(error)) from None

@@ -28,6 +28,8 @@ options:
     suboptions:
       unit: {description: "Name with its type. init.scope is the service manager itself.", type: str, required: true}
       restart_for: {description: Files (or patterns) it reads at start only., type: list, elements: str, default: []}
+      restart_allowed: {description: "If not, a restart it needs is a warning.", type: bool, default: true}
+      restart_variable: {description: "The variable that allows a restart, for that warning.", type: str}
       reload_for: {description: Files (or patterns) it reads again at reload., type: list, elements: str, default: []}
 """
 
@@ -71,17 +73,18 @@ def look(patterns: list[str]) -> tuple[str, float]:
     return whole.hexdigest(), max((path.stat().st_ctime for path in paths), default=0.0)
 
 
-def needed(wanted: dict[str, Any], state: dict[str, str], noted: dict[str, str]) -> str | None:
-    """Return the action the running service needs: "restart", "reload" or none."""
+def needed(wanted: dict[str, Any], state: dict[str, str], noted: dict[str, str | None]) -> list[str]:
+    """Return the actions the service needs, of "start", "restart" and "reload", the stronger first."""
     if state["ActiveState"] not in ("active", "reloading"):
-        return "start"
+        return ["start"]
     read_at = time.time() - time.monotonic() + int(state["ActiveEnterTimestampMonotonic"]) / 1e6
+    actions = []
     for action in ("restart", "reload"):
         digest, changed_at = look(wanted[f"{action}_for"])
         # A service started after the change has read it, whoever started it.
         if digest != noted.get(action) and changed_at > read_at:
-            return action
-    return None
+            actions.append(action)
+    return actions
 
 
 def keep(module: AnsibleModule, wanted: dict[str, Any]) -> list[str]:
@@ -104,8 +107,15 @@ def keep(module: AnsibleModule, wanted: dict[str, Any]) -> list[str]:
     noted = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
     # Before the action: a file that changes while the service reads it counts as changed next time.
     now = {action: look(wanted[f"{action}_for"])[0] for action in ("restart", "reload")}
-    action = needed(wanted, state, noted)
-    if action:
+    needs = needed(wanted, state, noted)
+    if "restart" in needs and not wanted["restart_allowed"]:
+        module.warn(
+            f"{unit} runs on without what changed in {', '.join(wanted['restart_for'])}:"
+            f" it needs a restart, which is not allowed: run the playbook with -e {wanted['restart_variable']}=true"
+        )
+        needs.remove("restart")
+        now["restart"] = noted.get("restart")
+    for action in needs[:1]:
         actions.append(action)
         if act:
             systemctl(module, *(["daemon-reload"] if unit == MANAGER else [action, unit]))
@@ -120,6 +130,8 @@ def main() -> None:
     unit = {
         "unit": {"type": "str", "required": True},
         "restart_for": {"type": "list", "elements": "str", "default": []},
+        "restart_allowed": {"type": "bool", "default": True},
+        "restart_variable": {"type": "str"},
         "reload_for": {"type": "list", "elements": "str", "default": []},
     }
     module = AnsibleModule(

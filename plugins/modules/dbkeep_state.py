@@ -26,6 +26,7 @@ description:
   - Compares the declared state with the live server through the local socket and applies the difference.
   - Runs with the agent's Python, C(/opt/dbkeep/venv/bin/python), as root.
   - Check mode plans and applies nothing. Changes that remove something wait for O(allow_destructive).
+  - What needs a restart of the server that the agent's settings do not allow is a warning and stays undone.
 options:
   engine:
     description: Which engine.
@@ -63,7 +64,7 @@ changes:
   elements: dict
   returned: success
 held:
-  description: The changes that wait for O(allow_destructive).
+  description: The changes that wait for O(allow_destructive) or what else they name.
   type: list
   elements: dict
   returned: success
@@ -88,7 +89,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     else:
         made = face.apply(settings, declared, module.params["secrets"], allow_destructive=allow)
     for change in held:
-        module.warn(f"{change.kind} {change.target}: {change.summary}: held back, it needs allow_destructive")
+        waits_for = change.waits_for or "allow_destructive"
+        module.warn(f"{change.kind} {change.target}: {change.summary}: held back, it needs {waits_for}")
     diff = [
         {
             "before_header": f"{c.kind} {c.target}",

@@ -3,14 +3,14 @@
 
 CREATE OR REPLACE FUNCTION chat.answer_friendship(requester uuid, accept boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    me CONSTANT uuid := CASE WHEN chat.context_is_active() THEN chat.current_user_id() END;
 BEGIN
     UPDATE chat.relationships
     SET status = CASE WHEN accept THEN 'accepted' ELSE 'rejected' END
-    WHERE chat.context_is_active()
-        AND user_id = requester AND related_user_id = chat.current_user_id()
-        AND type = 'friend' AND status = 'pending';
+    WHERE user_id = requester AND related_user_id = me AND type = 'friend' AND status = 'pending';
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = 'no such request';
     END IF;

@@ -1,8 +1,10 @@
--- The floor under every policy of app_api: a user is set, exists and is active.
+-- Whether a user is set, exists and is active: what the floors under the policies of app_api ask, for functions.
 
 CREATE OR REPLACE FUNCTION chat.context_is_active() RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path = ''
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM chat.users WHERE id = chat.current_user_id() AND is_active);
+BEGIN
+    RETURN EXISTS (SELECT FROM chat.users WHERE id = chat.current_user_id() AND is_active);
+END
 $$;

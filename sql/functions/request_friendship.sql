@@ -3,13 +3,16 @@
 
 CREATE OR REPLACE FUNCTION chat.request_friendship(request_id uuid, addressee uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    me CONSTANT uuid := chat.current_user_id();
 BEGIN
-    IF addressee = chat.current_user_id() OR chat.can_see(addressee) IS NOT TRUE THEN
+    PERFORM chat.lock_pair(me, addressee);
+    IF addressee = me OR chat.can_see(addressee) IS NOT TRUE THEN
         RAISE no_data_found USING MESSAGE = 'no such user';
     END IF;
     INSERT INTO chat.relationships (id, user_id, related_user_id, type, status)
-    VALUES (request_id, chat.current_user_id(), addressee, 'friend', 'pending');
+    VALUES (request_id, me, addressee, 'friend', 'pending');
 END
 $$;

@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE FUNCTION chat.set_updated_at() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     NEW.updated_at := now();

@@ -76,15 +76,14 @@ def _operation_id(route: APIRoute) -> str:
 
 def _services(stores: Stores, credentials: Credentials) -> Services:
     conversation_repository = Conversations(stores.mongodb)
-    keys = {version: key.get_secret_value() for version, key in credentials.field_keys.items()}
     return Services(
         stores=stores,
         authentication=Authentication(
             stores.postgresql,
             Sessions(stores.redis),
             AccessTokens(credentials.token_key.get_secret_value()),
-            FieldCipher(keys),
-            BlindIndex(credentials.blind_index_key.get_secret_value(), "users", "email"),
+            FieldCipher(credentials.field_keys),
+            BlindIndex(credentials.blind_index_keys, "users", "email"),
         ),
         limits=Limits(stores.redis),
         profiles=Profiles(stores.postgresql, Cache(stores.redis)),

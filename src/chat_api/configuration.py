@@ -6,8 +6,6 @@ service only, on memory that is never swapped, and in no environment dump.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
 
-KEY_BYTES = 32
+from chat_api.key_ring import KeyRing
 
 
 class ConfigurationError(Exception):
@@ -73,7 +71,7 @@ class Configuration(BaseModel):
 
 
 class Credentials(BaseModel):
-    """The secret part, one file a field; pydantic's secret types keep the values out of every rendering.
+    """The secret part, one file a field; pydantic's secret types and KeyRing keep the values out of every rendering.
 
     `tls_certificate` and `tls_key` are the files themselves: the TLS library reads them.
     """
@@ -85,12 +83,13 @@ class Credentials(BaseModel):
 
     postgresql_app_api: SecretStr
     postgresql_app_auth: SecretStr
+    context_keys: KeyRing
     mongodb_chat_api: SecretStr
     redis_svc_api: SecretStr
     redis_svc_auth: SecretStr
     token_key: SecretBytes
-    field_keys: dict[int, SecretBytes]
-    blind_index_key: SecretBytes
+    field_keys: KeyRing
+    blind_index_keys: KeyRing
 
 
 def read_configuration(environment: Mapping[str, str]) -> Configuration:
@@ -130,12 +129,13 @@ def read_credentials(directory: Path) -> Credentials:
         tls_key=_file(directory / "tls_key"),
         postgresql_app_api=_password(directory / "postgresql_app_api"),
         postgresql_app_auth=_password(directory / "postgresql_app_auth"),
+        context_keys=_key_ring(_text(directory / "context_key"), directory / "context_key"),
         mongodb_chat_api=_password(directory / "mongodb_chat_api"),
         redis_svc_api=_password(directory / "redis_svc_api"),
         redis_svc_auth=_password(directory / "redis_svc_auth"),
         token_key=_key(_text(directory / "token_key"), directory / "token_key"),
-        field_keys=_key_versions(directory / "field_key"),
-        blind_index_key=_key(_text(directory / "blind_index_key"), directory / "blind_index_key"),
+        field_keys=_key_ring(_text(directory / "field_key"), directory / "field_key"),
+        blind_index_keys=_key_ring(_text(directory / "blind_index_key"), directory / "blind_index_key"),
     )
 
 
@@ -159,25 +159,17 @@ def _password(path: Path) -> SecretStr:
 
 
 def _key(text: str, path: Path) -> SecretBytes:
-    standard = text.translate(str.maketrans("-_", "+/")).rstrip("=")
+    ring = _key_ring(text, path)
+    if set(ring.keys) != {1}:
+        raise ConfigurationError(f"{path}: is not one key; make it with `dbkeep init`")
+    return SecretBytes(ring.keys[1])
+
+
+def _key_ring(text: str, path: Path) -> KeyRing:
     try:
-        key = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise ConfigurationError(f"{path}: is not {KEY_BYTES} bytes in base64; make it with `dbkeep init`")
-    return SecretBytes(key)
-
-
-def _key_versions(path: Path) -> dict[int, SecretBytes]:
-    """One key a line, `VERSION:KEY`; the highest version encrypts, the others only decrypt. A bare key is version 1."""
-    keys: dict[int, SecretBytes] = {}
-    for line in _text(path).splitlines():
-        version, colon, key = line.strip().rpartition(":")
-        if colon and not version.isdigit():
-            raise ConfigurationError(f"{path}: a line is not VERSION:KEY; make it with `dbkeep init`")
-        keys[int(version) if colon else 1] = _key(key, path)
-    return keys
+        return KeyRing.parse(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}; make it with `dbkeep init`") from None
 
 
 def read() -> tuple[Configuration, Credentials]:

@@ -13,13 +13,14 @@ import hashlib
 import hmac
 import os
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from chat_api.key_ring import KeyRing
 
 FORMAT = "e1"
 NONCE_BYTES = 12
@@ -43,31 +44,32 @@ class Cell:
 
 
 class FieldCipher:
-    """Encrypts with the newest key-encryption key and decrypts with any of `keys` (version to 32 bytes)."""
+    """Encrypts with the newest key-encryption key of the ring and decrypts with any of it."""
 
-    def __init__(self, keys: Mapping[int, bytes]) -> None:
-        self._keys = dict(keys)
-        self._newest = max(keys)
+    def __init__(self, ring: KeyRing) -> None:
+        self._keys = dict(ring.keys)
+        self.newest = ring.newest
 
     def __repr__(self) -> str:
-        return f"FieldCipher(versions={sorted(self._keys)})"
+        return f"FieldCipher(versions={sorted(self._keys)}, newest={self.newest})"
 
     def encrypt(self, text: str, cell: Cell) -> str:
         data_key = AESGCM.generate_key(256)
-        wrapped = aes_key_wrap(self._keys[self._newest], data_key)
+        wrapped = aes_key_wrap(self._keys[self.newest], data_key)
         nonce = os.urandom(NONCE_BYTES)
-        sealed = nonce + AESGCM(data_key).encrypt(nonce, text.encode(), self._bound(cell, self._newest))
-        return f"{FORMAT}:{self._newest}:{_encode(wrapped)}:{_encode(sealed)}"
+        sealed = nonce + AESGCM(data_key).encrypt(nonce, text.encode(), self._bound(cell, self.newest))
+        return f"{FORMAT}:{self.newest}:{_encode(wrapped)}:{_encode(sealed)}"
 
     def decrypt(self, value: str, cell: Cell) -> str:
         """Return the text of `value`; raises DecryptionError if it is not exactly what `encrypt` made for `cell`."""
         try:
             form, version, wrapped, sealed = value.split(":")
-            if form != FORMAT:
+            number = int(version)
+            if form != FORMAT or version != str(number):
                 raise ValueError(form)
-            data_key = aes_key_unwrap(self._keys[int(version)], _decode(wrapped))
+            data_key = aes_key_unwrap(self._keys[number], _decode(wrapped))
             secret = _decode(sealed)
-            bound = self._bound(cell, int(version))
+            bound = self._bound(cell, number)
             return AESGCM(data_key).decrypt(secret[:NONCE_BYTES], secret[NONCE_BYTES:], bound).decode()
         except (ValueError, KeyError, InvalidUnwrap, InvalidTag, binascii.Error):
             raise DecryptionError(f"{cell.table}.{cell.column} of row {cell.row} does not decrypt") from None
@@ -80,14 +82,24 @@ class FieldCipher:
 class BlindIndex:
     """Finds an encrypted value by equality: HMAC-SHA-256 (RFC 2104) of its normal form, keyed per column."""
 
-    def __init__(self, key: bytes, table: str, column: str) -> None:
-        self._key = hmac.digest(key, f"blind index of {table}.{column}".encode(), hashlib.sha256)
+    def __init__(self, ring: KeyRing, table: str, column: str) -> None:
+        purpose = f"blind index of {table}.{column}".encode()
+        self._keys = {version: hmac.digest(key, purpose, hashlib.sha256) for version, key in ring.keys.items()}
+        self._newest = ring.newest
 
     def __repr__(self) -> str:
-        return "BlindIndex()"
+        return f"BlindIndex(versions={sorted(self._keys)}, newest={self._newest})"
 
     def of(self, normal_form: str) -> bytes:
-        return hmac.digest(self._key, normal_form.encode(), hashlib.sha256)
+        """Return the index to store."""
+        return self._digest(self._newest, normal_form)
+
+    def candidates(self, normal_form: str) -> dict[int, bytes]:
+        """Return every index that may be stored, by version, the oldest first: more than one while keys change."""
+        return {version: self._digest(version, normal_form) for version in sorted(self._keys)}
+
+    def _digest(self, version: int, normal_form: str) -> bytes:
+        return hmac.digest(self._keys[version], normal_form.encode(), hashlib.sha256)
 
 
 def normal_address(address: str) -> str:
@@ -100,4 +112,8 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    # The last character may have bits that stand for nothing: only one spelling of a value is good.
+    if _encode(data) != text:
+        raise ValueError("not as encoded")
+    return data

@@ -13,7 +13,7 @@ from pathlib import Path
 from dbkeep.errors import UsageError
 
 LAB = ("debootstrap", "systemd-container", "nftables", "iproute2", "openssh-client", "gnupg", "dpkg-dev")
-ENGINES = ("postgresql", "postgresql-contrib", "redis-server", "pgbackrest", "age", "zstd")
+ENGINES = ("postgresql", "postgresql-contrib", "pgbouncer", "redis-server", "pgbackrest", "age", "zstd")
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -29,6 +29,11 @@ def missing_packages(names: Iterable[str]) -> list[str]:
     )
     installed = {line.split()[0] for line in done.stdout.splitlines() if line.split()[1:2] == ["ii"]}
     return [name for name in wanted if name not in installed]
+
+
+def missing_programs(*names: str) -> list[str]:
+    """Return those of `names`, programs that their Debian packages are named like, that are not on PATH."""
+    return [name for name in names if not shutil.which(name)]
 
 
 def install_packages(names: Iterable[str]) -> list[str]:

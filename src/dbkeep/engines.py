@@ -19,6 +19,8 @@ SETTINGS: dict[str, type[Settings]] = {
     "mongodb": MongoDBSettings,
     "redis": RedisSettings,
 }
+# Inventory variables that go before what the files declare, by engine: each with the keyword of its read_declared.
+OVERRIDES: dict[str, dict[str, str]] = {"postgresql": {"postgresql_context": "context"}}
 
 
 class Engine(Protocol):
@@ -26,7 +28,7 @@ class Engine(Protocol):
 
     Declared: type[BaseModel]
 
-    def read_declared(self, root: Path) -> BaseModel: ...
+    def read_declared(self, root: Path, **overrides: Any) -> BaseModel: ...
     def users(self, declared: Any) -> list[str]: ...
     def plan(self, settings: Any, declared: Any, secrets: Mapping[str, str], **options: Any) -> Plan: ...
     def apply(
@@ -48,6 +50,15 @@ def engine(name: str) -> Engine:
     if name not in NAMES:
         raise UsageError(f"there is no engine {name!r}; the engines are {', '.join(NAMES)}")
     return cast(Engine, importlib.import_module(f"dbkeep.{name}"))
+
+
+def declared_state(name: str, root: Path, variables: Mapping[str, Any]) -> BaseModel:
+    """Return what `root` declares for the engine `name` in an environment with these inventory variables.
+
+    Raises DeclaredError or UsageError naming what is wrong and where.
+    """
+    overrides = {key: variables[variable] for variable, key in OVERRIDES.get(name, {}).items() if variable in variables}
+    return engine(name).read_declared(root, **overrides)
 
 
 def engine_settings(name: str) -> Settings | None:

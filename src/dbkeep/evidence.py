@@ -32,7 +32,7 @@ def person() -> str:
 
 
 def record(kind: str, *, started: datetime, passed: bool, observed: dict[str, Any]) -> dict[str, Any]:
-    """Return a finished record of `kind` (plan, check, backup, restore or drill); `observed` holds no secret."""
+    """Return a finished record of `kind` (plan, check, prove, backup, restore or drill); `observed` holds no secret."""
     finished = now()
     return {
         "format": FORMAT,

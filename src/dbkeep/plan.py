@@ -29,6 +29,7 @@ class Change:
     `before`, `after` and `statement` are shown to people and written to evidence: they never hold a secret.
     `operation` is what the engine executes and may hold one, so it is left out of every rendering.
     `refused` says why the change must not run at all (existing data breaks it, a restart is not allowed, ...).
+    `waits_for` says what must come first for the change to run; unlike a refused one, it keeps no other from running.
     """
 
     engine: str
@@ -41,6 +42,7 @@ class Change:
     after: Any = None
     risk: Risk = Risk.SAFE
     refused: str | None = None
+    waits_for: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -53,6 +55,7 @@ class Change:
             "after": self.after,
             "risk": self.risk.value,
             "refused": self.refused,
+            "waits_for": self.waits_for,
         }
 
 
@@ -85,10 +88,12 @@ class ApplyError(DbkeepError):
 
 
 def hold_back(plan: Plan, *, allow_destructive: bool) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    """Split a plan into the changes that may run and those that must wait for `--allow-destructive`."""
-    runnable = tuple(c for c in plan if allow_destructive or c.risk is not Risk.DESTRUCTIVE)
-    held = tuple(c for c in plan if c not in runnable)
-    return runnable, held
+    """Split a plan into the changes that may run and those that must wait, such as for `--allow-destructive`."""
+    held = [bool(c.waits_for) or (c.risk is Risk.DESTRUCTIVE and not allow_destructive) for c in plan]
+    return (
+        tuple(c for c, waits in zip(plan, held, strict=True) if not waits),
+        tuple(c for c, waits in zip(plan, held, strict=True) if waits),
+    )
 
 
 def apply(
@@ -100,7 +105,8 @@ def apply(
 ) -> tuple[Change, ...]:
     """Run every change of `plan` in order through `execute` and return the changes made.
 
-    Destructive changes run only with `allow_destructive`; otherwise they are left for the next plan to show again.
+    Destructive changes run only with `allow_destructive`; they and those that wait are left for the next plan to show
+    again.
 
     Raises ApplyError before the first change if any change is refused, and at the first change that fails.
     """

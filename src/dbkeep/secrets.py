@@ -64,6 +64,7 @@ def wanted(users: dict[str, list[str]]) -> Wanted:
     makers: Wanted = {("ca_private_key",): new_private_key, ("mongodb_keyfile",): new_keyfile}
     for name, members in users.items():
         makers |= {(name, user): new_password for user in members}
+    makers["postgresql", "context_key"] = new_password
     makers |= {
         ("backup", "pgbackrest_cipher_pass"): new_password,
         ("backup", "age_identity"): new_age_identity,

@@ -20,6 +20,42 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PostgreSQLServer(Settings):
+    """The server's configuration on this host; without it a plan leaves the server's settings alone.
+
+    `configuration_file` is the drop-in that holds sql/settings.yml; `settings` are those that only the host or its
+    inventory knows. `memory_bytes` and `processors` are what PostgreSQL may use of the host. `unit` is the systemd
+    service to restart where that is allowed.
+    """
+
+    configuration_file: Path
+    settings: dict[str, bool | int | float | str] = {}
+    memory_bytes: int
+    processors: float
+    unit: str | None = None
+    restart_allowed: bool = False
+
+
+class PostgreSQLArchive(Settings):
+    """The drop-in that makes the server archive. The role backup says so in postgresql.d/archive.json."""
+
+    configuration_file: Path
+    settings: dict[str, bool | int | float | str] = {}
+
+
+class PostgreSQLAccess(Settings):
+    """Who logs on from where. Every role that logs on may do so from this host, `api_roles` from the API's hosts too.
+
+    An address is one of IPv4 or IPv6, a network, or a host's name.
+    """
+
+    hba_file: Path
+    ident_file: Path
+    own_addresses: tuple[str, ...]
+    api_addresses: tuple[str, ...] = ()
+    api_roles: tuple[str, ...] = ()
+
+
 class PostgreSQLSettings(Settings):
     """The local socket, as a user that pg_ident.conf maps to `user` (peer authentication: no password)."""
 
@@ -27,6 +63,16 @@ class PostgreSQLSettings(Settings):
     port: int
     user: str = "postgres"
     database: str = "chat"
+    server: PostgreSQLServer | None = None
+    access: PostgreSQLAccess | None = None
+    archive: PostgreSQLArchive | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The server's files that dbkeep writes on this host."""
+        parts = (self.server, self.archive)
+        access = (self.access.hba_file, self.access.ident_file) if self.access else ()
+        return (*(part.configuration_file for part in parts if part), *access)
 
 
 class MongoDBSettings(Settings):
@@ -71,11 +117,16 @@ S = TypeVar("S", bound=Settings)
 def read_settings(name: str, model: type[S], directory: Path = AGENT_DIRECTORY) -> S | None:
     """Return the settings in `directory`/`name`.json, or None when the host does not have that file.
 
+    A role adds keys to another role's settings with a file in `directory`/`name`.d.
+
     Raises UsageError naming file and key when the file cannot be read or used.
     """
     path = directory / f"{name}.json"
     try:
-        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for addition in sorted((directory / f"{name}.d").glob("*.json")):
+            values |= json.loads(addition.read_text(encoding="utf-8"))
+        return model.model_validate(values)
     except FileNotFoundError:
         return None
     except ValidationError as error:

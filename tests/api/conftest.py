@@ -33,7 +33,7 @@ from dbkeep.settings import MongoDBSettings, PostgreSQLSettings, RedisSettings
 ENGINES = ("postgresql", "mongodb", "redis_state", "redis_cache")
 ADMINISTRATOR = tls.Subject("mongodb-admin", organizational_unit="administrators", client=True)
 LOOPBACK = ("localhost", "127.0.0.1")
-READY_SECONDS = 20
+READY_SECONDS = 60
 REDIS_BYTES = 80 * 1024 * 1024
 PASSWORD = "correct horse battery staple"
 
@@ -91,6 +91,7 @@ class Servers:
         for name, engine in (("postgresql", postgresql), ("mongodb", mongodb), ("redis", redis)):
             users = engine.users(engine.read_declared(checkout()))
             self.passwords[name] = {user: secrets.token_urlsafe(32) for user in users}
+        self.context_key = secrets.token_urlsafe(32)
         certificate, key, _ = self.authority.issue("postgresql", ("postgres", "nobody"))
         self.postgresql_tls = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
         self.redis_tls = self.authority.issue("redis", ("redis", "nobody"))
@@ -116,6 +117,19 @@ class Servers:
         for name in list(self.running):
             self.stop(name)
 
+    def api_environment(self, credentials: Path) -> dict[str, str]:
+        """Return the environment of an API before these servers, with a port of its own."""
+        return {
+            "PATH": os.defpath,
+            "CREDENTIALS_DIRECTORY": str(credentials),
+            "CHAT_API_LISTEN_PORT": str(free_port()),
+            "CHAT_API_CA_FILE": str(self.authority.file),
+            "CHAT_API_POSTGRESQL_HOSTS": f"127.0.0.1:{self.ports['postgresql']}",
+            "CHAT_API_MONGODB_HOSTS": f"127.0.0.1:{self.ports['mongodb']}",
+            "CHAT_API_REDIS_STATE": f"127.0.0.1:{self.ports['redis_state']}",
+            "CHAT_API_REDIS_CACHE": f"127.0.0.1:{self.ports['redis_cache']}",
+        }
+
     def _postgresql(self, stack: ExitStack) -> None:
         settings = stack.enter_context(
             postgresql_sandbox.start(
@@ -125,7 +139,9 @@ class Servers:
                 options=self.postgresql_tls,
             )
         )
-        postgresql.apply(settings, postgresql.read_declared(checkout()), self.passwords["postgresql"])
+        # The stricter of the two: a database that takes contexts plain takes signed ones too.
+        declared = postgresql.read_declared(checkout(), context="signed")
+        postgresql.apply(settings, declared, {**self.passwords["postgresql"], "context_key": self.context_key})
         self.postgresql = settings
 
     def _mongodb(self, stack: ExitStack) -> None:
@@ -176,15 +192,15 @@ class Service:
     client: httpx.Client
 
 
-@pytest.fixture(scope="session")
-def credentials(servers: Servers) -> Path:
-    """The folder that systemd's LoadCredential= would make."""
+def write_credentials(servers: Servers) -> Path:
+    """Make the folder that systemd's LoadCredential= would make."""
     folder = servers.folder / "credentials"
     folder.mkdir(mode=0o700)
     certificate, key, _ = servers.authority.issue("chat_api")
     shutil.copyfile(certificate, folder / "tls_certificate")
     shutil.copyfile(key, folder / "tls_key")
     values = {f"{engine}_{user}": word for engine, users in servers.passwords.items() for user, word in users.items()}
+    values["context_key"] = servers.context_key
     for key_name in ("token_key", "field_key", "blind_index_key"):
         values[key_name] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     for value_name, value in values.items():
@@ -193,18 +209,13 @@ def credentials(servers: Servers) -> Path:
 
 
 @pytest.fixture(scope="session")
+def credentials(servers: Servers) -> Path:
+    return write_credentials(servers)
+
+
+@pytest.fixture(scope="session")
 def environment(servers: Servers, credentials: Path) -> dict[str, str]:
-    port = free_port()
-    return {
-        "PATH": os.defpath,
-        "CREDENTIALS_DIRECTORY": str(credentials),
-        "CHAT_API_LISTEN_PORT": str(port),
-        "CHAT_API_CA_FILE": str(servers.authority.file),
-        "CHAT_API_POSTGRESQL_HOSTS": f"127.0.0.1:{servers.ports['postgresql']}",
-        "CHAT_API_MONGODB_HOSTS": f"127.0.0.1:{servers.ports['mongodb']}",
-        "CHAT_API_REDIS_STATE": f"127.0.0.1:{servers.ports['redis_state']}",
-        "CHAT_API_REDIS_CACHE": f"127.0.0.1:{servers.ports['redis_cache']}",
-    }
+    return servers.api_environment(credentials)
 
 
 @pytest.fixture(scope="session")

@@ -188,6 +188,16 @@ def test_friendship_needs_request_and_answer(new_user: NewUser) -> None:
     assert (tie["user_id"], tie["related_user_id"], tie["status"]) == (ada.id, grace.id, "accepted")
 
 
+def test_a_block_keeps_a_rejection(new_user: NewUser) -> None:
+    ada, grace = new_user("ada"), new_user("grace")
+    assert ada.api.put(f"/relationships/requests/{grace.id}").status_code == 204
+    assert grace.api.post(f"/relationships/requests/{ada.id}/answer", json={"accept": False}).status_code == 204
+    assert ada.api.put(f"/relationships/blocks/{grace.id}").status_code == 204
+    assert ada.api.delete(f"/relationships/{grace.id}").status_code == 204
+    assert ada.api.delete(f"/relationships/{grace.id}").status_code == 404
+    assert ada.api.put(f"/relationships/requests/{grace.id}").status_code == 409
+
+
 def test_notifications_are_each_users_own(trio: Any, servers: Any) -> None:
     ada, _, eve = trio
     moment = datetime.now(UTC)

@@ -107,6 +107,37 @@ def test_a_request_in_flight_is_answered_before_it_stops(
         process.wait(30)
 
 
+PASS_SOCKET = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.executable, [sys.executable, "-I", "-m", "chat_api"])
+"""
+
+
+def test_a_connection_waits_in_the_passed_socket_while_it_restarts(environment: dict[str, str], servers: Any) -> None:
+    trust = ssl.create_default_context(cafile=str(servers.authority.file))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"https://localhost:{listening.getsockname()[1]}/health/live"
+        passed = listening.fileno()
+        command = [sys.executable, "-c", PASS_SOCKET, str(passed)]
+
+        def ask() -> int:
+            return httpx.get(url, verify=trust, timeout=60, trust_env=False).status_code
+
+        for _ in range(2):
+            with ThreadPoolExecutor(1) as thread:
+                # Nobody accepts yet.
+                answer = thread.submit(ask)
+                process = subprocess.Popen(command, env=environment, pass_fds=[passed], stderr=subprocess.DEVNULL)
+                try:
+                    assert answer.result() == 200
+                finally:
+                    process.terminate()
+                    process.wait(30)
+
+
 def test_a_body_over_the_bound_is_refused(service: Any) -> None:
     content = b'{"login": "' + b"x" * 70_000 + b'"}'
     for body in (content, iter([content])):

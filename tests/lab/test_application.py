@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from dbkeep.checks.access import Access
+from dbkeep.checks.attempts import act_for
 from dbkeep.sample import open_api
 
 from .conftest import UpLab
@@ -75,7 +76,7 @@ def test_the_database_role_with_no_user_set_sees_no_row(lab: UpLab, story: dict[
             assert connection.execute(f"SELECT count(*) FROM chat.{table}").fetchone() == (0,), table
         assert connection.execute("SELECT count(id) FROM chat.users").fetchone() == (0,)
         connection.rollback()
-        connection.execute("SELECT set_config('app.user_id', %s, true)", (story["alice"].id,))
+        act_for(connection, story["alice"].id)
         assert connection.execute("SELECT id::text FROM chat.users").fetchall() == [(story["alice"].id,)]
 
 

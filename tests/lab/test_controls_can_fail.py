@@ -33,8 +33,10 @@ def repair(lab: UpLab) -> None:
 
 def test_broken_controls_fail_and_repaired_ones_pass(lab: UpLab, tmp_path: Path) -> None:
     run_all(lab, [breakage.command for breakage in breakages.ALL])
-    broken = states(lab, tmp_path / "broken.json")
-    repair(lab)
+    try:
+        broken = states(lab, tmp_path / "broken.json")
+    finally:
+        repair(lab)
     repaired = states(lab, tmp_path / "repaired.json")
 
     wanted = {control for breakage in breakages.ALL for control in breakage.controls}

@@ -84,6 +84,36 @@ def test_check_mode_of_a_converged_host_reports_no_change(lab: UpLab) -> None:
     assert recap(done.stdout) == {f"{lab.name}-1": "changed=0"}
 
 
+def test_a_setting_that_needs_a_restart_waits_until_it_is_allowed(lab: UpLab) -> None:
+    psql = "sudo -u postgres psql -qAtc"
+    started = f"{psql} 'SELECT pg_postmaster_start_time()'"
+    before = lab.run(started)
+    variables = lab.environment.path / "group_vars" / "all" / "connections.yml"
+    try:
+        variables.write_text("postgresql_settings: {max_connections: 120}\n", encoding="utf-8")
+        waiting = playbook(lab.name, "--tags", "postgresql")
+        assert waiting.returncode == 0, waiting.stdout
+        assert "-e postgresql_restart_allowed=true" in " ".join((waiting.stdout + waiting.stderr).split())
+        assert lab.run(started) == before
+        drift = dbkeep("drift", "-e", lab.name, "postgresql")
+        assert drift.status == 1
+        assert 'max_connections is "100", declared "120"' in drift.out
+        checked = dbkeep("check", "-e", lab.name, "PG-SET-02")
+        assert checked.status == 1, checked.out
+
+        allowed = playbook(lab.name, "--tags", "postgresql", "-e", "postgresql_restart_allowed=true")
+        assert allowed.returncode == 0, allowed.stdout
+        assert lab.run(f"{psql} 'SHOW max_connections'").strip() == "120"
+        assert lab.run(started) != before
+        assert dbkeep("check", "-e", lab.name, "PG-SET-02", "PG-AUTH-07").status == 0
+    finally:
+        variables.unlink()
+        assert playbook(lab.name, "--tags", "postgresql").returncode == 0
+        # A restart by hand is as good as one by the agent.
+        lab.run("sudo systemctl restart 'postgresql@*-main.service'")
+    assert dbkeep("drift", "-e", lab.name, "postgresql").status == 0
+
+
 def recap(output: str) -> dict[str, str]:
     lines = output[output.index("PLAY RECAP") :].splitlines()[1:]
     return {line.split()[0]: line.split()[3] for line in lines if ": ok=" in line}

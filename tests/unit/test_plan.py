@@ -6,7 +6,7 @@ from dbkeep.errors import DbkeepError
 from dbkeep.plan import ApplyError, Change, Plan, Risk, apply, hold_back
 
 
-def change(target: str, risk: Risk = Risk.SAFE, refused: str | None = None) -> Change:
+def change(target: str, risk: Risk = Risk.SAFE, refused: str | None = None, waits_for: str | None = None) -> Change:
     return Change(
         engine="redis",
         kind="setting",
@@ -16,6 +16,7 @@ def change(target: str, risk: Risk = Risk.SAFE, refused: str | None = None) -> C
         operation=("CONFIG", "SET", target, "a secret"),
         risk=risk,
         refused=refused,
+        waits_for=waits_for,
     )
 
 
@@ -39,6 +40,13 @@ def test_hold_back_splits_a_plan_without_losing_a_change() -> None:
     plan = Plan("redis", (change("a"), change("b", Risk.DESTRUCTIVE), change("c", Risk.LOCKING)))
     runnable, held = hold_back(plan, allow_destructive=False)
     assert ([c.target for c in runnable], [c.target for c in held]) == (["a", "c"], ["b"])
+
+
+def test_a_change_that_waits_stays_in_the_plan_and_keeps_no_other_from_running() -> None:
+    plan = Plan("redis", (change("a", waits_for="a restart"), change("b")))
+    assert [c.target for c in apply(plan, lambda _: None, allow_destructive=True)] == ["b"]
+    _, held = hold_back(plan, allow_destructive=True)
+    assert [c.as_json()["waits_for"] for c in held] == ["a restart"]
 
 
 def test_a_refused_change_stops_the_plan_before_its_first_change() -> None:

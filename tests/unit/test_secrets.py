@@ -20,6 +20,7 @@ def test_every_wanted_secret_is_made_and_none_is_at_fault() -> None:
         "postgresql.app_auth",
         "mongodb.chat_api",
         "redis.admin",
+        "postgresql.context_key",
         "backup.pgbackrest_cipher_pass",
         "backup.age_identity",
         "chat_api.token_key",

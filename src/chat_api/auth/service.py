@@ -25,7 +25,7 @@ from chat_api.auth.tokens import (
 from chat_api.encryption import BlindIndex, Cell, FieldCipher, normal_address
 from chat_api.identifiers import uuid7
 from chat_api.problems import Problem, unauthorized
-from chat_api.stores.postgresql import PostgreSQL
+from chat_api.stores.postgresql import Connection, PostgreSQL
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Authentication:
         password_hash = await self._passwords.hash(password)
         try:
             async with self._postgresql.authenticating() as connection:
+                await self._refuse_indexed_otherwise(connection, email)
                 await store.insert_account(
                     connection,
                     user_id=user_id,
@@ -62,8 +63,17 @@ class Authentication:
                     password_hash=password_hash,
                 )
         except UniqueViolation:
-            raise Problem(HTTPStatus.CONFLICT, "The username or the email address is taken.") from None
+            raise _taken() from None
         return user_id
+
+    async def _refuse_indexed_otherwise(self, connection: Connection, email: str) -> None:
+        """While the index key changes, one address has several indexes, and UNIQUE compares only equal ones."""
+        indexes = list(self._email_index.candidates(normal_address(email)).values())
+        if len(indexes) > 1:
+            # The oldest key is the one that every process has.
+            await store.lock_address(connection, indexes[0])
+            if await store.account_by_email(connection, indexes):
+                raise _taken()
 
     def limited_subject(self, login: str) -> str:
         """Return what attempts on one account are counted by; it does not name the account to who reads Redis."""
@@ -73,7 +83,8 @@ class Authentication:
         """Return tokens of a new session; raises the same 401 Problem whatever was wrong, after the same work."""
         async with self._postgresql.authenticating() as connection:
             if "@" in login:
-                account = await store.account_by_email(connection, self._email_index.of(normal_address(login)))
+                indexes = self._email_index.candidates(normal_address(login))
+                account = await store.account_by_email(connection, indexes.values())
             else:
                 account = await store.account_by_username(connection, login.lower())
         # No connection is held while the hash is computed: there are fewer connections than waiting logins.
@@ -147,3 +158,7 @@ class Authentication:
         return Tokens(
             access_token=self._access_tokens.sign(identity), expires_in=ACCESS_SECONDS, refresh_token=token.text
         )
+
+
+def _taken() -> Problem:
+    return Problem(HTTPStatus.CONFLICT, "The username or the email address is taken.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -44,12 +45,18 @@ async def insert_account(
     )
 
 
-async def account_by_email(connection: Connection, email_index: bytes) -> Account | None:
+async def account_by_email(connection: Connection, email_indexes: Collection[bytes]) -> Account | None:
+    """Return the account with any of the indexes of one address."""
     found = await connection.execute(
-        "SELECT id, is_active, password_hash FROM chat.users WHERE email_index = %s", (email_index,)
+        "SELECT id, is_active, password_hash FROM chat.users WHERE email_index = ANY(%s)", (list(email_indexes),)
     )
     row = await found.fetchone()
     return Account(**row) if row else None
+
+
+async def lock_address(connection: Connection, email_index: bytes) -> None:
+    """Let nobody else register this address until the transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (email_index.hex(),))
 
 
 async def account_by_username(connection: Connection, username: str) -> Account | None:

@@ -15,6 +15,9 @@ from chat_api.problems import Problem, not_found
 from chat_api.stores.postgresql import PostgreSQL
 
 MOST_SHOWN = 500
+OWN = """
+SELECT user_id, related_user_id, type, status, created_at FROM chat.relationships ORDER BY created_at DESC LIMIT %s
+"""
 
 
 class Relationship(BaseModel):
@@ -33,21 +36,13 @@ class Relationships:
 
     async def own(self, acting_user: UUID) -> list[Relationship]:
         """Return the newest MOST_SHOWN: own requests, friendships and blocks, others' requests, never their blocks."""
-        async with self._postgresql.acting_as(acting_user) as connection:
-            found = await connection.execute(
-                """
-                SELECT user_id, related_user_id, type, status, created_at FROM chat.relationships
-                 ORDER BY created_at DESC LIMIT %s
-                """,
-                (MOST_SHOWN,),
-            )
-            return [Relationship.model_validate(row) for row in await found.fetchall()]
+        found = await self._postgresql.run_as(acting_user, OWN, (MOST_SHOWN,))
+        return [Relationship.model_validate(row) for row in found.rows]
 
     async def request(self, acting_user: UUID, addressee: UUID) -> None:
         """Ask for friendship; raises a 404 Problem for a user not to be known of, a 409 Problem if there is a tie."""
         try:
-            async with self._postgresql.acting_as(acting_user) as connection:
-                await connection.execute("SELECT chat.request_friendship(%s, %s)", (uuid7(), addressee))
+            await self._postgresql.run_as(acting_user, "SELECT chat.request_friendship(%s, %s)", (uuid7(), addressee))
         except errors.NoDataFound:
             raise not_found("user") from None
         except errors.UniqueViolation:
@@ -56,29 +51,20 @@ class Relationships:
     async def answer(self, acting_user: UUID, requester: UUID, *, accept: bool) -> None:
         """Accept or reject a request that waits; raises a 404 Problem if there is none."""
         try:
-            async with self._postgresql.acting_as(acting_user) as connection:
-                await connection.execute("SELECT chat.answer_friendship(%s, %s)", (requester, accept))
+            await self._postgresql.run_as(acting_user, "SELECT chat.answer_friendship(%s, %s)", (requester, accept))
         except errors.NoDataFound:
             raise not_found("request") from None
 
     async def block(self, acting_user: UUID, target: UUID) -> None:
         """Block a user, which ends a friendship; raises a 404 Problem for a user not to be known of."""
         try:
-            async with self._postgresql.acting_as(acting_user) as connection:
-                await connection.execute("SELECT chat.block_user(%s, %s)", (uuid7(), target))
+            await self._postgresql.run_as(acting_user, "SELECT chat.block_user(%s, %s)", (uuid7(), target))
         except errors.NoDataFound:
             raise not_found("user") from None
 
     async def end(self, acting_user: UUID, other: UUID) -> None:
         """End a friendship, a request or a block of one's own; raises a 404 Problem if there is none."""
-        async with self._postgresql.acting_as(acting_user) as connection:
-            done = await connection.execute(
-                """
-                DELETE FROM chat.relationships
-                 WHERE (user_id = %(me)s AND related_user_id = %(other)s)
-                    OR (user_id = %(other)s AND related_user_id = %(me)s)
-                """,
-                {"me": acting_user, "other": other},
-            )
-        if done.rowcount == 0:
-            raise not_found("relationship")
+        try:
+            await self._postgresql.run_as(acting_user, "SELECT chat.end_relationship(%s)", (other,))
+        except errors.NoDataFound:
+            raise not_found("relationship") from None

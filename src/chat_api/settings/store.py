@@ -13,6 +13,14 @@ from chat_api.problems import Problem
 from chat_api.stores.postgresql import PostgreSQL
 
 MOST_SETTINGS = 100
+OWN = "SELECT key, value FROM chat.settings WHERE user_id = %s ORDER BY key"
+PUT = """
+INSERT INTO chat.settings (id, user_id, key, value)
+SELECT %(id)s, %(user)s, %(key)s::text, %(value)s
+ WHERE (SELECT count(*) FROM chat.settings WHERE user_id = %(user)s AND key <> %(key)s::text) < %(most)s
+ON CONFLICT (user_id, key) DO UPDATE SET value = excluded.value
+"""
+REMOVE = "DELETE FROM chat.settings WHERE user_id = %s AND key = %s"
 
 
 class Settings:
@@ -20,27 +28,14 @@ class Settings:
         self._postgresql = postgresql
 
     async def own(self, acting_user: UUID) -> dict[str, JsonValue]:
-        async with self._postgresql.acting_as(acting_user) as connection:
-            found = await connection.execute(
-                "SELECT key, value FROM chat.settings WHERE user_id = %s ORDER BY key", (acting_user,)
-            )
-            return {row["key"]: row["value"] for row in await found.fetchall()}
+        found = await self._postgresql.run_as(acting_user, OWN, (acting_user,))
+        return {row["key"]: row["value"] for row in found.rows}
 
     async def put(self, acting_user: UUID, key: str, value: JsonValue) -> None:
         """Set one value; raises a 409 Problem if that would be more than MOST_SETTINGS keys."""
-        async with self._postgresql.acting_as(acting_user) as connection:
-            done = await connection.execute(
-                """
-                INSERT INTO chat.settings (id, user_id, key, value)
-                SELECT %(id)s, %(user)s, %(key)s::text, %(value)s
-                 WHERE (SELECT count(*) FROM chat.settings WHERE user_id = %(user)s AND key <> %(key)s::text) < %(most)s
-                ON CONFLICT (user_id, key) DO UPDATE SET value = excluded.value
-                """,
-                {"id": uuid7(), "user": acting_user, "key": key, "value": Jsonb(value), "most": MOST_SETTINGS},
-            )
-        if done.rowcount == 0:
+        values = {"id": uuid7(), "user": acting_user, "key": key, "value": Jsonb(value), "most": MOST_SETTINGS}
+        if (await self._postgresql.run_as(acting_user, PUT, values)).affected == 0:
             raise Problem(HTTPStatus.CONFLICT, f"There are {MOST_SETTINGS} settings already.")
 
     async def remove(self, acting_user: UUID, key: str) -> None:
-        async with self._postgresql.acting_as(acting_user) as connection:
-            await connection.execute("DELETE FROM chat.settings WHERE user_id = %s AND key = %s", (acting_user, key))
+        await self._postgresql.run_as(acting_user, REMOVE, (acting_user, key))

@@ -1,10 +1,11 @@
-"""PostgreSQL: two pools of the two least-privileged roles, and the only ways to get a connection."""
+"""PostgreSQL: two pools of the two least-privileged roles, and the only ways to run a statement."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import select
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -13,20 +14,30 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
 from chat_api.configuration import Configuration, Credentials
+from chat_api.context import Signer
 
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 
 WAIT_SECONDS = 2.0
 """How long a request waits for a connection before it is answered 503."""
+SET_CONTEXT = "SELECT set_config('app.user_id', %s, true)"
+
+
+class Done(NamedTuple):
+    """What a statement gave: its rows, and how many it returned or changed."""
+
+    rows: list[DictRow]
+    affected: int
 
 
 class PostgreSQL:
-    """`acting_as` for everything a user does, `authenticating` for the auth domain alone."""
+    """`run_as` and `acting_as` for everything a user does, `authenticating` for the auth domain alone."""
 
     def __init__(self, configuration: Configuration, credentials: Credentials) -> None:
         self._api = _pool(configuration, "app_api", credentials.postgresql_app_api)
         self._auth = _pool(configuration, "app_auth", credentials.postgresql_app_auth)
+        self._signer = Signer(credentials.context_keys)
 
     async def open(self) -> None:
         """Start connecting; does not wait, so that the API can say which store is down."""
@@ -37,6 +48,20 @@ class PostgreSQL:
         await self._api.close()
         await self._auth.close()
 
+    async def run_as(
+        self, user_id: UUID, statement: LiteralString, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> Done:
+        """Run one statement as app_api in a transaction in which row-level security sees `user_id`, and commit it.
+
+        One network round trip: PostgreSQL makes one transaction of what it gets before a Sync (manual, 55.2.4
+        "Pipelining"), and rolls it back when a part of it fails. Raises as `acting_as`, and what the statement raises.
+        """
+        async with self._api.connection() as connection:
+            async with connection.pipeline():
+                await connection.execute(SET_CONTEXT, (self._context(connection, user_id),))
+                cursor = await connection.execute(statement, parameters)
+            return Done(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
+
     @asynccontextmanager
     async def acting_as(self, user_id: UUID) -> AsyncIterator[Connection]:
         """One transaction as app_api in which row-level security sees `user_id`; committed unless the body raises.
@@ -44,7 +69,7 @@ class PostgreSQL:
         Raises psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests or psycopg.OperationalError: a 503.
         """
         async with self._api.connection() as connection, connection.transaction():
-            await connection.execute("SELECT set_config('app.user_id', %s, true)", (str(user_id),))
+            await connection.execute(SET_CONTEXT, (self._context(connection, user_id),))
             yield connection
 
     @asynccontextmanager
@@ -52,6 +77,10 @@ class PostgreSQL:
         """One transaction as app_auth, the role that may see password hashes and tokens. Raises as `acting_as`."""
         async with self._auth.connection() as connection, connection.transaction():
             yield connection
+
+    def _context(self, connection: Connection, user_id: UUID) -> str:
+        """Always signed: a database that takes it plain reads the user and nothing else."""
+        return self._signer.sign(user_id, connection.info.backend_pid)
 
     async def ready(self) -> None:
         """Return if both roles can run a statement; raises what `acting_as` raises otherwise."""
@@ -74,6 +103,8 @@ def _pool(configuration: Configuration, role: str, password: SecretStr) -> Pool:
         "sslmode": "verify-full",
         "sslrootcert": str(configuration.ca_file),
         "row_factory": dict_row,
+        # Transactions are begun where they are wanted: a pipeline is one by itself.
+        "autocommit": True,
     }
     return AsyncConnectionPool(
         kwargs=options,
@@ -81,11 +112,22 @@ def _pool(configuration: Configuration, role: str, password: SecretStr) -> Pool:
         min_size=1,
         max_size=configuration.postgresql_pool_size,
         open=False,
-        # A connection that died with a restarted server must not cost a user an error.
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
         name=role,
         timeout=WAIT_SECONDS,
         max_waiting=4 * configuration.postgresql_pool_size,
         max_lifetime=1800,
         reconnect_timeout=30,
     )
+
+
+async def _check(connection: Connection) -> None:
+    """Refuse a connection that died with its server while it was idle, so that it does not cost a user an error.
+
+    An idle server is silent, so only a connection that has something to read, if only the end, is asked: a check of
+    all of them would cost every request a round trip.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)

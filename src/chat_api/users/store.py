@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from psycopg import sql
+from psycopg.rows import DictRow
 from pydantic import ValidationError
 
 from chat_api.problems import not_found
 from chat_api.stores import keyspaces
 from chat_api.stores.cache import Cache
-from chat_api.stores.postgresql import Connection, PostgreSQL
+from chat_api.stores.postgresql import PostgreSQL
 from chat_api.users.schemas import OwnProfile
+
+OWN = """
+SELECT profiles.user_id, username, display_name, bio, avatar_url, is_verified, profiles.created_at, profiles.updated_at
+  FROM chat.profiles JOIN chat.users ON users.id = profiles.user_id
+ WHERE profiles.user_id = %s
+"""
+VISIBLE = "SELECT user_id FROM chat.visible_among(%s) AS user_id"
+FIND = "SELECT chat.find_user(%s) AS id"
 
 
 class Profiles:
@@ -27,8 +36,7 @@ class Profiles:
                 return OwnProfile.model_validate_json(cached)
             except ValidationError:
                 pass  # written by another version of the API: read it anew
-        async with self._postgresql.acting_as(acting_user) as connection:
-            profile = await _read(connection, acting_user)
+        profile = _profile((await self._postgresql.run_as(acting_user, OWN, (acting_user,))).rows)
         await self._cache.put(keyspaces.profile(acting_user), profile.model_dump_json(), keyspaces.PROFILE_SECONDS)
         return profile
 
@@ -43,40 +51,26 @@ class Profiles:
                     sql.SQL("UPDATE chat.profiles SET {} WHERE user_id = %s").format(assignments),
                     (*values.values(), acting_user),
                 )
-            profile = await _read(connection, acting_user)
+            found = await connection.execute(OWN, (acting_user,))
+            profile = _profile(await found.fetchall())
         await self._cache.forget(keyspaces.profile(acting_user))
         return profile
 
     async def visible(self, acting_user: UUID, user_ids: Iterable[UUID]) -> set[UUID]:
         """Return those of `user_ids` that `acting_user` may know of: active, and not blocking it."""
-        async with self._postgresql.acting_as(acting_user) as connection:
-            found = await connection.execute(
-                "SELECT user_id FROM chat.profiles WHERE user_id = ANY(%s)", (list(user_ids),)
-            )
-            return {row["user_id"] for row in await found.fetchall()}
+        found = await self._postgresql.run_as(acting_user, VISIBLE, (list(user_ids),))
+        return {row["user_id"] for row in found.rows}
 
     async def id_of(self, acting_user: UUID, username: str) -> UUID:
         """Return the id of the user of that name; raises a 404 Problem for one that `acting_user` may not know of."""
-        async with self._postgresql.acting_as(acting_user) as connection:
-            found = await connection.execute("SELECT chat.find_user(%s) AS id", (username,))
-            row = await found.fetchone()
-        if row is None or row["id"] is None:
+        found = await self._postgresql.run_as(acting_user, FIND, (username,))
+        user_id: UUID | None = found.rows[0]["id"]
+        if user_id is None:
             raise not_found("user")
-        user_id: UUID = row["id"]
         return user_id
 
 
-async def _read(connection: Connection, acting_user: UUID) -> OwnProfile:
-    found = await connection.execute(
-        """
-        SELECT profiles.user_id, username, display_name, bio, avatar_url, is_verified, profiles.created_at,
-               profiles.updated_at
-          FROM chat.profiles JOIN chat.users ON users.id = profiles.user_id
-         WHERE profiles.user_id = %s
-        """,
-        (acting_user,),
-    )
-    row = await found.fetchone()
-    if row is None:
+def _profile(rows: Sequence[DictRow]) -> OwnProfile:
+    if not rows:
         raise not_found("profile")
-    return OwnProfile.model_validate(row)
+    return OwnProfile.model_validate(rows[0])

@@ -15,15 +15,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import redis
 from pymongo import MongoClient
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from chat_api.context import Signer
+from dbkeep.checks.attempts import Session
 from dbkeep.checks.tunnel import Target, forward
 from dbkeep.environment import Environment, Host
 from dbkeep.errors import UsageError
+from dbkeep.postgresql.context_keys import ENTRY, keys
 
 TIMEOUT_SECONDS = 5
 OPERATORS = "chat_"
@@ -84,16 +86,29 @@ class Access:
         variables = [name for engine, names in PORT_VARIABLES.items() if engine in host.groups for name in names]
         return [(host.address, int(self._environment.variables[name])) for name in variables]
 
-    def postgresql(
-        self, host: Host, role: str, *, server_name: str = "localhost", **options: Any
-    ) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection as `role`; `options` override libpq's keywords (sslmode, password, dbname, ...).
+    def postgresql(self, host: Host, role: str, *, server_name: str = "localhost", **options: Any) -> Session:
+        """Return a connection as `role`; `options` override libpq's keywords (sslmode, password, dbname, ...)."""
+        keywords = self.postgresql_keywords(host, role) | {"host": server_name}
+        # PG* variables of the person's shell must not stand in for what is left out on purpose.
+        environment = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
+        try:
+            session = Session.connect(
+                **{key: value for key, value in (keywords | options).items() if value is not None}
+            )
+        finally:
+            os.environ.update(environment)
+        if secret := self._environment.secrets["postgresql"].get(ENTRY):
+            session.signer = Signer(keys(secret))
+        return session
+
+    def postgresql_keywords(self, host: Host, role: str) -> dict[str, Any]:
+        """Return libpq's keywords for a connection as `role` by the tunnel; they hold its password.
 
         Roles that do not serve the application are let in from the database host only, so that is where they come from.
         """
         through = host if role.startswith(OPERATORS) else None
-        keywords = {
-            "host": server_name,
+        return {
+            "host": "localhost",
             "hostaddr": "127.0.0.1",
             "port": self.local_port(host, "postgresql_port", through=through),
             "user": role,
@@ -104,12 +119,6 @@ class Access:
             "connect_timeout": TIMEOUT_SECONDS,
             "application_name": "dbkeep check",
         }
-        # PG* variables of the person's shell must not stand in for what is left out on purpose.
-        environment = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
-        try:
-            return psycopg.connect(**{key: value for key, value in (keywords | options).items() if value is not None})
-        finally:
-            os.environ.update(environment)
 
     def mongodb(self, host: Host, user: str | None, **options: Any) -> MongoClient[dict[str, Any]]:
         """Return a client as `user`, or not logged on without one; `options` override MongoClient's keywords."""
@@ -148,13 +157,16 @@ class Access:
             keywords |= {"username": user, "password": self._environment.secrets["redis"][user]}
         return redis.Redis(**(keywords | options))
 
-    def tls_version(self, host: Host, variable: str, *, at_most: ssl.TLSVersion, request: bytes = b"") -> str | None:
+    def tls_version(
+        self, host: Host, variable: str, *, at_most: ssl.TLSVersion, ciphers: str = "ALL", request: bytes = b""
+    ) -> str | None:
         """Return the TLS version that a server agrees to, None if to none.
 
-        `request` is what its protocol sends before the handshake; the server answers it with one byte.
+        `ciphers` are all that the client offers up to TLS 1.2. `request` is what the server's protocol wants before the
+        handshake and answers with one byte.
         """
         context = ssl.create_default_context(cafile=str(self.authority))
-        context.set_ciphers("ALL:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # old versions are offered to see them refused
             context.minimum_version = ssl.TLSVersion.TLSv1

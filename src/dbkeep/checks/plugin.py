@@ -59,6 +59,9 @@ class ChecksPlugin:
         self._started = 0.0
 
     def pytest_configure(self, config: pytest.Config) -> None:
+        # Nobody sees tracebacks here, and pytest's own ones parse every file on the stack, at which CPython 3.11 can
+        # fail. The option --tb is the terminal's, which has no part in this run.
+        config.option.tbstyle = "native"
         config.addinivalue_line("markers", "control(Control): the question that a test function answers")
         config.stash[ENVIRONMENT] = self.environment
         config.stash[WAIVERS] = self.waivers
@@ -79,7 +82,7 @@ class ChecksPlugin:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            last = str(report.longrepr).strip().splitlines()[-1].removeprefix("E").strip()
+            last = str(report.longrepr).strip().splitlines()[-1].removeprefix("E  ").strip()
             self._refuse(f"{report.nodeid}: cannot be loaded: {last}")
 
     @pytest.hookimpl(tryfirst=True)

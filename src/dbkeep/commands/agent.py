@@ -11,9 +11,14 @@ import click
 
 from dbkeep.checks import facts
 from dbkeep.commands.agent_backup import agent_backup_group
+from dbkeep.commands.agent_keys import agent_keys_group
+from dbkeep.commands.agent_migrate import agent_migrate_group
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.engines import NAMES, engine, engine_settings, required_settings
 from dbkeep.plan import Change, hold_back
+from dbkeep.postgresql.connect import connect
+from dbkeep.postgresql.prove.seed import Seed
+from dbkeep.settings import PostgreSQLSettings
 
 
 @click.group(name="agent", hidden=True)
@@ -64,6 +69,20 @@ def facts_command(name: str) -> None:
     answer(facts.gather(name, read_request()))
 
 
+@agent_group.command("people")
+@click.argument("action", type=click.Choice(("add", "remove")))
+def people_command(action: str) -> None:
+    """Add the people that the prover's probes act for, or remove them all; answer with how many."""
+    settings = required_settings("postgresql")
+    assert isinstance(settings, PostgreSQLSettings)  # noqa: S101 - the name decides the type
+    request = read_request()
+    with connect(settings) as connection:
+        removed = Seed.remove(connection)
+        if action == "add":
+            Seed(request["mark"]).insert(connection)
+    answer({"removed": removed})
+
+
 @agent_group.command("describe")
 def describe_command() -> None:
     """Answer with the version and the row, document and key counts of every engine on this host."""
@@ -77,3 +96,5 @@ def describe_command() -> None:
 
 
 agent_group.add_command(agent_backup_group)
+agent_group.add_command(agent_migrate_group)
+agent_group.add_command(agent_keys_group)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
-from dbkeep.engines import NAMES, engine
+from dbkeep.engines import NAMES, declared_state
 from dbkeep.environment import Environment, Host, checkout, read_environment
 from dbkeep.errors import UsageError
 from dbkeep.remote import call
@@ -47,8 +48,7 @@ def engine_hosts(environment: Environment, names: tuple[str, ...]) -> list[tuple
 
 def engine_request(environment: Environment, name: str, **more: Any) -> dict[str, Any]:
     """Return the agent request that carries the checkout's declared state of one engine and its secrets."""
-    face = engine(name)
-    declared = face.read_declared(checkout())
+    declared = declared_state(name, checkout(), environment.variables)
     return {
         "declared": declared.model_dump(mode="json"),
         "secrets": environment.secrets.get(name, {}),
@@ -80,6 +80,14 @@ def show_change(change: dict[str, Any], *, statement: bool) -> None:
             console.print(f"              [dim]{escape(line)}[/]")
     if change["refused"]:
         console.print(f"              [red]refused: {escape(change['refused'])}[/]")
+    if change["waits_for"]:
+        console.print(f"              [yellow]needs {escape(change['waits_for'])}[/]")
+
+
+def show_progress(line: str) -> None:
+    """Show on a terminal what the agent does meanwhile, such as a wait for a lock; its error becomes the command's."""
+    if sys.stderr.isatty() and not line.startswith("dbkeep: "):
+        click.echo(line, err=True)
 
 
 @click.command("plan")
@@ -125,13 +133,13 @@ def _show(plans: list[dict[str, Any]], *, as_json: bool, statements: bool) -> No
 def apply_command(
     environment_name: str, engines: tuple[str, ...], allow_destructive: bool, as_json: bool, **mongodb: Any
 ) -> None:
-    """Make the servers as declared. Exit 0: they are; 1: destructive changes were held back."""
+    """Make the servers as declared. Exit 0: they are; 1: changes were held back."""
     environment = read_environment(environment_name)
     results = []
     for name, host in engine_hosts(environment, engines):
         options = _options(name, mongodb)
         request = engine_request(environment, name, allow_destructive=allow_destructive, **options)
-        results.append({"host": host.name, **call(host, ["apply", name], request)})
+        results.append({"host": host.name, **call(host, ["apply", name], request, on_progress=show_progress)})
     if as_json:
         click.echo(json.dumps({"results": results}, indent=2))
     else:
@@ -140,7 +148,7 @@ def apply_command(
             for change in result["applied"]:
                 show_change(change, statement=False)
             if result["held"]:
-                console.print("  held back until --allow-destructive:")
+                console.print("  held back; what removes something needs --allow-destructive:")
                 for change in result["held"]:
                     show_change(change, statement=False)
     raise SystemExit(1 if any(result["held"] for result in results) else 0)

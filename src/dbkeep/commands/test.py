@@ -11,17 +11,19 @@ from pathlib import Path
 import click
 
 from dbkeep.child import contained
-from dbkeep.debian_packages import ENGINES, LAB, install_packages
+from dbkeep.debian_packages import ENGINES, LAB, install_packages, missing_programs
 from dbkeep.environment import checkout
 from dbkeep.lab.lab import require_root
+from dbkeep.sandbox import postgresql_packages
 
 LINT = (
     ("ruff", "check"),
     ("ruff", "format", "--check", "--quiet"),
     ("mypy",),
-    ("mypy", "checks", "scripts"),
+    ("mypy", "checks", "scripts", "bench"),
     ("yamllint", "--strict", "."),
     ("ansible-lint", "--offline", "-q"),
+    ("squawk", "sql/migrations/*.sql"),
 )
 
 
@@ -31,7 +33,8 @@ LINT = (
 def test_command(fast: bool, long_run: bool) -> None:
     """Run the tests. Exit 0 only if all of them ran and passed."""
     root = checkout()
-    install_packages(ENGINES if fast else (*ENGINES, *LAB))
+    install_packages((*ENGINES, *missing_programs("npm"), *(() if fast else LAB)))
+    postgresql_packages.install()
     if not fast:
         require_root()
     failed = [name for name in map(_lint, LINT) if name]

@@ -1,7 +1,10 @@
 """The catalog queries of inspect.py. Parameters are those of `inspect.parameters`."""
 
 DATABASE = """
-SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %(database)s
+SELECT pg_get_userbyid(10), pg_get_userbyid(datdba), jsonb_build_object(
+    'is_template', datistemplate, 'connection_limit', datconnlimit
+)
+FROM (SELECT) AS server LEFT JOIN pg_database ON datname = %(database)s
 """
 
 ROLES = """
@@ -10,20 +13,37 @@ SELECT rolname, rolcanlogin, rolinherit, rolbypassrls, rolsuper, rolcreaterole, 
 FROM pg_authid WHERE rolname ~ %(managed_roles)s OR rolname = ANY(%(roles)s)
 """
 
-# Before 16 a membership is inherited as the member's own INHERIT says, and SET is always possible.
-MEMBERSHIPS_15 = """
-SELECT g.rolname, m.rolname, a.admin_option, m.rolinherit, true
-FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
-WHERE m.rolname = ANY(%(held)s) OR g.rolname = ANY(%(held)s)
-"""
-MEMBERSHIPS = MEMBERSHIPS_15.replace("m.rolinherit, true", "a.inherit_option, a.set_option")
+PREDEFINED_ROLES = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'pg\\_%'"
 
+# Before 16 a membership is inherited as the member's own INHERIT says, SET is always possible, and several grantors
+# make one membership. The grantor of what nobody else granted is the bootstrap superuser, role 10, here ''.
+# Predefined roles that a managed one is a member of count as far as they lead, except where initdb made it so.
+MEMBERSHIPS_15 = """
+WITH RECURSIVE reached (role) AS (
+    SELECT oid FROM pg_roles WHERE rolname = ANY(%(held)s)
+  UNION
+    SELECT roleid FROM pg_auth_members JOIN reached ON member = role JOIN pg_roles r ON r.oid = roleid
+    WHERE rolname LIKE 'pg\\_%%'
+)
+SELECT g.rolname, m.rolname, a.admin_option, m.rolinherit, true, ''
+FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+WHERE (a.member IN (SELECT role FROM reached) OR g.rolname = ANY(%(held)s)) AND NOT (
+    m.rolname = 'pg_monitor' AND g.rolname IN ('pg_read_all_settings', 'pg_read_all_stats', 'pg_stat_scan_tables')
+)
+"""
+MEMBERSHIPS = MEMBERSHIPS_15.replace(
+    "m.rolinherit, true, ''",
+    "a.inherit_option, a.set_option, CASE WHEN a.grantor <> 10 THEN pg_get_userbyid(a.grantor) ELSE '' END",
+)
+
+# Settings of a managed role; and with '' for the role those of every role, in the database or in all of them.
 SETTINGS = """
-SELECT r.rolname, coalesce(d.datname, ''), split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)
+SELECT coalesce(r.rolname, ''), coalesce(d.datname, ''),
+       split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)
 FROM pg_db_role_setting s
-JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase,
 LATERAL unnest(s.setconfig) AS entry
-WHERE r.rolname = ANY(%(held)s)
+WHERE r.rolname = ANY(%(held)s) OR (s.setrole = 0 AND (s.setdatabase = 0 OR d.datname = %(database)s))
 """
 
 SCHEMAS = """
@@ -32,9 +52,20 @@ SELECT nspname, pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = ANY(
 
 RELATIONS = """
 SELECT n.nspname || '.' || c.relname, c.relkind::text, pg_get_userbyid(c.relowner),
-       c.relrowsecurity, c.relforcerowsecurity, CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END, c.reloptions
+       c.relrowsecurity, c.relforcerowsecurity, CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END, c.reloptions,
+       c.oid::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = ANY(%(schemas)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+WHERE n.nspname = ANY(%(schemas)s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (
+    SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+)
+"""
+
+COLUMNS = """
+SELECT n.nspname || '.' || c.relname, array_agg(a.attname::text)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE (n.nspname = ANY(%(schemas)s) OR n.nspname || '.' || c.relname = ANY(%(granted_relations)s))
+    AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+GROUP BY 1
 """
 
 POLICIES = """
@@ -48,65 +79,14 @@ FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.
 WHERE n.nspname = ANY(%(policy_schemas)s) OR c.relnamespace = pg_my_temp_schema()
 """
 
+# What belongs to an extension, or to a type as its constructors do, comes and goes with it.
 FUNCTIONS = """
 SELECT n.nspname || '.' || p.proname, oidvectortypes(p.proargtypes), pg_get_userbyid(p.proowner),
        n.nspname = ANY(%(schemas)s), p.prokind::text,
-       CASE WHEN n.nspname = ANY(%(schemas)s) AND p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END
+       CASE WHEN n.nspname = ANY(%(schemas)s) AND p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END, p.oid::bigint
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = ANY(%(schemas)s) OR n.nspname || '.' || p.proname = ANY(%(granted_functions)s)
-"""
-
-# Every privilege that the managed scope is about: on anything in a managed schema, held by a managed role anywhere, or
-# held by PUBLIC on what is declared as closed to it. A NULL acl stands for acldefault(); an owner's own are no grants.
-GRANTS = """
-WITH objects (kind, schema, name, signature, owner, acl, closed) AS (
-    SELECT 'DATABASE', '', datname::text, '', datdba, coalesce(datacl, acldefault('d', datdba)),
-           datname = ANY(%(closed_databases)s)
-    FROM pg_database
-  UNION ALL
-    SELECT 'SCHEMA', '', nspname::text, '', nspowner, coalesce(nspacl, acldefault('n', nspowner)),
-           nspname = ANY(%(schemas)s) OR nspname = ANY(%(closed_schemas)s)
-    FROM pg_namespace
-  UNION ALL
-    SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, nspname::text, relname::text, '', relowner,
-           coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)), false
-    FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-  UNION ALL
-    SELECT 'COLUMN', nspname::text, relname::text, attname::text, relowner, attacl, false
-    FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE attacl IS NOT NULL AND NOT attisdropped
-  UNION ALL
-    SELECT CASE prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, nspname::text, proname::text,
-           oidvectortypes(proargtypes), proowner, coalesce(proacl, acldefault('f', proowner)),
-           nspname || '.' || proname LIKE ANY(%(closed_functions)s)
-    FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace
-  UNION ALL
-    SELECT 'PARAMETER', '', parname, '', 10, paracl, false FROM pg_parameter_acl
-)
-SELECT kind, schema, name, signature, privilege_type,
-       CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END, is_grantable
-FROM objects, LATERAL aclexplode(acl)
-WHERE grantee <> owner AND (
-    schema = ANY(%(schemas)s)
-    OR (kind = 'SCHEMA' AND name = ANY(%(schemas)s))
-    OR (kind = 'DATABASE' AND name = %(database)s)
-    OR (grantee = 0 AND closed)
-    OR (grantee <> 0 AND pg_get_userbyid(grantee) = ANY(%(held)s))
-)
-"""
-
-# Functions are open to PUBLIC unless a global entry of their creator says otherwise.
-DEFAULT_PRIVILEGES = """
-SELECT r.rolname, coalesce(n.nspname, ''), d.defaclobjtype::text, a.privilege_type,
-       CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END
-FROM pg_default_acl d JOIN pg_roles r ON r.oid = d.defaclrole LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace,
-LATERAL aclexplode(d.defaclacl) a
-WHERE a.grantee <> d.defaclrole AND (r.rolname = ANY(%(held)s) OR n.nspname = ANY(%(schemas)s))
-UNION ALL
-SELECT r.rolname, '', 'f', 'EXECUTE', 'PUBLIC'
-FROM pg_roles r
-WHERE r.rolname = ANY(%(owners)s) AND NOT EXISTS (
-    SELECT FROM pg_default_acl d WHERE d.defaclrole = r.oid AND d.defaclnamespace = 0 AND d.defaclobjtype = 'f'
+WHERE n.nspname || '.' || p.proname = ANY(%(granted_functions)s) OR n.nspname = ANY(%(schemas)s) AND NOT EXISTS (
+    SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype IN ('e', 'i')
 )
 """
 

@@ -16,7 +16,11 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 MAINTENANCE = "postgres"
 OLDEST, NEWEST = 15, 18
 # Names in expressions that the server prints back are qualified only when no schema but pg_catalog is searched.
-SESSION = "-c search_path= -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning"
+PLAIN_NAMES = "-c search_path= -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning"
+SESSION = f"{PLAIN_NAMES} -c lock_timeout=5s"
+# A statement that waits for a lock holds up everyone behind it: less than the 2 s that the application waits itself.
+SHORT_WAIT = "1s"
+BRIEF_SESSION = f"{PLAIN_NAMES} -c lock_timeout={SHORT_WAIT}"
 
 
 class DatabaseMissingError(UsageError):
@@ -24,8 +28,12 @@ class DatabaseMissingError(UsageError):
 
 
 @contextmanager
-def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterator[Connection]:
+def connect(
+    settings: PostgreSQLSettings, database: str | None = None, *, options: str = SESSION
+) -> Iterator[Connection]:
     """Yield an autocommit connection to `database` (default: the one of `settings`) and close it.
+
+    `options` are the settings that the session brings along.
 
     Raises DatabaseMissingError, UsageError when the server cannot be used, and DbkeepError for an error of the server
     inside the block.
@@ -35,7 +43,7 @@ def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterat
     try:
         connection = psycopg.connect(
             host=str(settings.socket_directory), port=settings.port, user=settings.user, dbname=name,
-            autocommit=True, connect_timeout=10, application_name="dbkeep", options=SESSION,
+            autocommit=True, connect_timeout=10, application_name="dbkeep", options=options,
         )  # fmt: skip
     except psycopg.OperationalError as error:
         if name != MAINTENANCE and not _exists(settings, name):
@@ -47,10 +55,8 @@ def connect(settings: PostgreSQLSettings, database: str | None = None) -> Iterat
             if not OLDEST <= major <= NEWEST:
                 raise UsageError(f"{where} is version {major}: dbkeep manages {OLDEST} to {NEWEST}")
             yield connection
-    except psycopg.OperationalError as error:
-        raise DbkeepError(f"{where}, database {name}: {one_line(error)}: run the same command again") from None
     except psycopg.Error as error:
-        raise DbkeepError(f"{where}, database {name}: {one_line(error)}") from None
+        raise DbkeepError(f"{where}, database {name}: {advice(error)}") from None
 
 
 def _exists(settings: PostgreSQLSettings, database: str) -> bool:
@@ -58,6 +64,12 @@ def _exists(settings: PostgreSQLSettings, database: str) -> bool:
     with connect(settings, MAINTENANCE) as connection:
         found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [database])
         return found.fetchone() is not None
+
+
+def advice(error: psycopg.Error) -> str:
+    """Return `one_line`, and what to do when not the statement but the moment was wrong: a lost connection, a lock."""
+    again = ": run the same command again" if isinstance(error, psycopg.OperationalError) else ""
+    return f"{one_line(error)}{again}"
 
 
 def one_line(error: psycopg.Error) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dbkeep.plan import Change
-from dbkeep.postgresql import diff_grants, diff_objects, diff_roles
+from dbkeep.postgresql import diff_functions, diff_grants, diff_objects, diff_others, diff_roles, diff_tables
 from dbkeep.postgresql.inspect import Live, LivePolicy
 from dbkeep.postgresql.models import Declared
 
@@ -28,30 +28,42 @@ class Normal:
     views: Mapping[str, str] = field(default_factory=dict)
 
 
+def _newest_first(*numbered: tuple[int, Change]) -> list[Change]:
+    """What uses another object was made after it, so it goes before it."""
+    return [change for _, change in sorted(numbered, key=lambda pair: pair[0], reverse=True)]
+
+
 def diff(declared: Declared, live: Live, normal: Normal, secrets: Mapping[str, str]) -> list[Change]:
     """Return the changes that make `live` as `declared`, in the order to run them.
 
     `secrets` maps a role that logs on to its password. A role without an entry keeps the password it has.
     """
-    objects = diff_objects.Objects(declared, live, normal.functions, normal.views)
-    revokes, grants = diff_grants.grants(declared, live, objects.recreated())
+    functions = diff_functions.Functions(declared, live, normal.functions)
+    objects = diff_objects.Objects(declared, live, normal.views)
+    revokes, grants = diff_grants.grants(declared, live, functions.recreated() | objects.recreated())
     return [
         *diff_roles.roles(declared, live),
         *diff_roles.passwords(declared, live, secrets),
-        *diff_roles.settings(declared, live),
         *diff_roles.memberships(declared, live),
         *diff_objects.database(declared, live),
+        *diff_roles.settings(declared, live),
         *diff_objects.schemas(declared, live),
+        *diff_others.extensions(declared, live),
         *diff_grants.default_privileges(declared, live),
         *revokes,
-        *objects.functions(trigger=True),
+        *functions.changes(trigger=True),
+        *diff_tables.tables(declared, live),
         *objects.migrations(),
         *objects.tables(),
-        *objects.functions(trigger=False),
+        *diff_others.missing(declared, live),
+        *diff_others.owners(declared, live),
+        *functions.changes(trigger=False),
         *objects.row_security(),
         *objects.policies(normal.policies),
         *objects.views(),
         *grants,
-        *objects.undeclared(),
+        *diff_others.undeclared(declared, live, first=True),
+        *_newest_first(*objects.undeclared(), *functions.undeclared()),
+        *diff_others.undeclared(declared, live, first=False),
         *diff_roles.undeclared(declared, live),
     ]

@@ -13,9 +13,11 @@ from dbkeep.postgresql import statements
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.inspect import DefaultPrivilege, Grant, Live
-from dbkeep.postgresql.models import Allowed, Declared
+from dbkeep.postgresql.models import MIGRATION_SCHEMA, Allowed, Declared, Grants
 from dbkeep.postgresql.statements import Statement
 
+# Kinds of objects that all databases share.
+SHARED = ("DATABASE", "PARAMETER", "TABLESPACE")
 Group = tuple[str, str, str, str, str]
 
 
@@ -28,14 +30,16 @@ def grants(declared: Declared, live: Live, recreated: Collection[str]) -> tuple[
     """
     wanted = frozenset(grant for grant in _declared(declared, live, recreated))
     have = frozenset(grant for grant in live.grants if f"{grant.schema}.{grant.name}" not in recreated)
-    return list(_changes(have - wanted, "revoke", declared)), list(_changes(wanted - have, "grant", declared))
+    missing = (wanted - have) | (wanted & live.indirect) | live.lacking
+    return list(_changes(have - wanted, "revoke", declared, live)), list(_changes(missing, "grant", declared, live))
 
 
 def default_privileges(declared: Declared, live: Live) -> Iterator[Change]:
     """What owners give away on objects they make: nothing, least of all EXECUTE to PUBLIC."""
     implicit = {
-        DefaultPrivilege(creator, "", "f", "EXECUTE", "PUBLIC")
+        DefaultPrivilege(creator, "", kind, privilege, "PUBLIC")
         for creator in (declared.scope.owner, declared.scope.definer)
+        for kind, privilege in (("f", "EXECUTE"), ("T", "USAGE"))
         if creator not in live.roles
     }
     for privilege in sorted(live.default_privileges | implicit):
@@ -62,6 +66,7 @@ def _declared(declared: Declared, live: Live, recreated: Collection[str]) -> Ite
         for relation, allowed in granted.relations.items():
             if relation not in recreated:
                 yield from _relation(relation, allowed, role)
+        yield from _other_kinds(role, granted)
         for name in granted.functions:
             if name in recreated:
                 continue
@@ -70,6 +75,27 @@ def _declared(declared: Declared, live: Live, recreated: Collection[str]) -> Ite
             for types in arguments[name]:
                 schema, bare = name.split(".", 1)
                 yield Grant("FUNCTION", schema, bare, types, "EXECUTE", role)
+
+
+def _other_kinds(role: str, granted: Grants) -> Iterator[Grant]:
+    for sequence, privileges in granted.sequences.items():
+        schema, bare = sequence.split(".", 1)
+        for privilege in privileges:
+            yield Grant("SEQUENCE", schema, bare, "", privilege, role)
+    for of_type in granted.types:
+        schema, bare = of_type.split(".", 1)
+        yield Grant("TYPE", schema, bare, "", "USAGE", role)
+    for kind, names, privilege in (
+        ("LANGUAGE", granted.languages, "USAGE"),
+        ("FOREIGN DATA WRAPPER", granted.foreign_data_wrappers, "USAGE"),
+        ("FOREIGN SERVER", granted.foreign_servers, "USAGE"),
+        ("TABLESPACE", granted.tablespaces, "CREATE"),
+    ):
+        for name in names:
+            yield Grant(kind, "", name, "", privilege, role)
+    for name, settings in granted.parameters.items():
+        for setting in settings:
+            yield Grant("PARAMETER", "", name, "", setting, role)
 
 
 def _relation(relation: str, allowed: Allowed, role: str) -> Iterator[Grant]:
@@ -82,7 +108,7 @@ def _relation(relation: str, allowed: Allowed, role: str) -> Iterator[Grant]:
                 yield Grant("COLUMN", schema, name, column, privilege, role)
 
 
-def _changes(differing: Iterable[Grant], verb: str, declared: Declared) -> Iterator[Change]:
+def _changes(differing: Collection[Grant], verb: str, declared: Declared, live: Live) -> Iterator[Change]:
     """One change for each object and grantee."""
     groups: dict[Group, list[Grant]] = defaultdict(list)
     for grant in differing:
@@ -106,9 +132,25 @@ def _changes(differing: Iterable[Grant], verb: str, declared: Declared) -> Itera
         yield change(
             "grant", f"{kind.lower()} {_name(schema, name, part)}: {grantee}", f"{verb} {', '.join(listed)}", *run,
             before=listed if verb == "revoke" else None, after=listed if verb == "grant" else None,
-            database=MAINTENANCE if kind in ("DATABASE", "PARAMETER") else MANAGED,
+            database=MAINTENANCE if kind in SHARED else MANAGED,
             where=declared.where_granted(grantee, _name(schema, name, "")),
+            refused=_impossible(kind, f"{schema}.{name}", members, declared, live) if verb == "grant" else None,
         )  # fmt: skip
+
+
+def _impossible(kind: str, relation: str, members: Collection[Grant], declared: Declared, live: Live) -> str | None:
+    """Say why a grant on a relation cannot work, where that is known before any change runs."""
+    pending = any(migration.id not in live.migrations for migration in declared.migrations)
+    if kind != "TABLE" or (pending and not relation.startswith("pg_catalog.")):
+        return None
+    there = live.columns.get(relation)
+    if there is None and (relation in declared.tables or relation.startswith(f"{MIGRATION_SCHEMA}.")):
+        return None  # the change of the table says so, and the record of migrations is made before
+    absent = sorted(member.part for member in members if member.part and member.part not in (there or ()))
+    where = declared.where_granted(next(iter(members)).grantee, relation)
+    if there is None:
+        return f"{where}: relation {relation} does not exist"
+    return f"{where}: {relation} has no column {', '.join(absent)}" if absent else None
 
 
 def _privileges(members: Iterable[Grant]) -> sql.Composable:
@@ -124,6 +166,8 @@ def _privileges(members: Iterable[Grant]) -> sql.Composable:
 def _target(kind: str, schema: str, name: str, part: str) -> sql.Composable:
     if kind in ("FUNCTION", "PROCEDURE"):
         return statements.signature(f"{schema}.{name}", part)
+    if kind == "LARGE OBJECT":
+        return statements.written(name)
     return sql.Identifier(schema, name) if schema else sql.Identifier(name)
 
 

@@ -1,4 +1,4 @@
-"""Differences of the database, its schemas, migrations, tables, functions, views and policies."""
+"""Differences of the database, its schemas, migrations, tables, views and policies."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass
 from psycopg import sql
 
 from dbkeep.plan import Change, Risk
-from dbkeep.postgresql import statements
+from dbkeep.postgresql import locks, statements
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.connect import MAINTENANCE
-from dbkeep.postgresql.inspect import Live, LiveFunction, LivePolicy
-from dbkeep.postgresql.models import MIGRATION_SCHEMA, Declared, Migration, Policy, Routine, View
+from dbkeep.postgresql.inspect import Live, LivePolicy
+from dbkeep.postgresql.models import MIGRATION_TABLES, Declared, Migration, Policy, View
 from dbkeep.postgresql.statements import RunMigration
 
-# pg_class.relkind and pg_proc.prokind as DDL spells them.
+# pg_class.relkind as DDL spells it.
 RELATION_KINDS: Mapping[str, str] = {
-    "r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE", "S": "SEQUENCE",
+    "r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "f": "FOREIGN TABLE",
 }  # fmt: skip
-FUNCTION_KINDS: Mapping[str, str] = {"f": "FUNCTION", "w": "FUNCTION", "p": "PROCEDURE", "a": "AGGREGATE"}
+DATABASE: Mapping[str, object] = {"is_template": False, "connection_limit": -1}
 
 
 def database(declared: Declared, live: Live) -> Iterator[Change]:
@@ -33,6 +33,13 @@ def database(declared: Declared, live: Live) -> Iterator[Change]:
         yield change(
             "database", name, "change owner", statements.set_owner("DATABASE", sql.Identifier(name), owner),
             before={"owner": live.database_owner}, after={"owner": owner}, database=MAINTENANCE,
+        )  # fmt: skip
+
+    attributes = {key: value for key, value in DATABASE.items() if live.database_attributes.get(key, value) != value}
+    if attributes:
+        yield change(
+            "database", name, f"set {', '.join(attributes)}", statements.alter_database(name, attributes),
+            before={key: live.database_attributes[key] for key in attributes}, after=attributes, database=MAINTENANCE,
         )  # fmt: skip
 
 
@@ -58,55 +65,15 @@ def schemas(declared: Declared, live: Live) -> Iterator[Change]:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What is in the schemas. `normal_functions` and `normal_views` are the declared ones as the server prints them."""
+    """What is in the schemas. `normal_views` are the declared views as the server prints them."""
 
     declared: Declared
     live: Live
-    normal_functions: Mapping[str, tuple[str, str]]
     normal_views: Mapping[str, str]
 
     def recreated(self) -> frozenset[str]:
-        """Names of the functions and views that a change creates, with their grants."""
-        live_functions = {function.name for function in self.live.functions}
-        created = {function.name for function in self.declared.functions} - live_functions
-        return frozenset(created | {view.name for view in self.declared.views if not self._same_view(view.name)})
-
-    def functions(self, *, trigger: bool) -> Iterator[Change]:
-        """Declared functions: trigger functions alone, or all others."""
-        for function in self.declared.functions:
-            if function.trigger is trigger:
-                yield from self._function(function)
-
-    def _function(self, function: Routine) -> Iterator[Change]:
-        scope = self.declared.scope
-        owner = scope.definer if function.security_definer else scope.owner
-        arguments, definition = self.normal_functions.get(function.name, (None, None))
-        named = [have for have in self.live.functions if have.name == function.name]
-        if not named:
-            executors = [name for name, role in self.declared.roles.items() if function.name in role.grants.functions]
-            create = statements.create_function(function, owner, executors)
-            yield change(
-                "function",
-                function.name,
-                "create",
-                *create,
-                after=function.sql,
-                database=MANAGED,
-                where=_where(function),
-            )
-            return
-        have = next((one for one in named if one.arguments == arguments), named[0])
-        if have.definition != definition:
-            yield change(
-                "function", function.name, "replace", statements.written(function.sql),
-                before=have.definition, after=definition or function.sql, database=MANAGED, where=_where(function),
-            )  # fmt: skip
-        if have.owner != owner:
-            target = statements.signature(have.name, have.arguments)
-            yield change(
-                "function", have.signature, "change owner", statements.set_owner("FUNCTION", target, owner),
-                before={"owner": have.owner}, after={"owner": owner}, database=MANAGED,
-            )  # fmt: skip
+        """Names of the views that a change creates, with their grants."""
+        return frozenset(view.name for view in self.declared.views if not self._same_view(view.name))
 
     def migrations(self) -> Iterator[Change]:
         """Pending migrations; refused ones where history and files contradict each other."""
@@ -132,8 +99,10 @@ class Objects:
     ) -> Change:
         return Change(
             engine="postgresql", kind="migration", target=migration.id, summary=summary, statement=migration.sql,
-            operation=RunMigration(migration, self.declared.migrations, self.declared.scope.owner),
-            before=before, after=migration.digest, refused=refused,
+            operation=RunMigration(
+                migration, self.declared.scope.owner, self.declared.scope.protected_schemas
+            ),
+            before=before, after=migration.digest, risk=locks.risk(migration.sql, migration.path), refused=refused,
         )  # fmt: skip
 
     def tables(self) -> Iterator[Change]:
@@ -147,7 +116,7 @@ class Objects:
                 )  # fmt: skip
         views = {view.name for view in self.declared.views if self._same_view(view.name)}
         for name, relation in sorted(self.live.relations.items()):
-            if name not in self.declared.tables and name not in views:
+            if name not in self.declared.tables and name not in views and name not in MIGRATION_TABLES:
                 continue
             owner = self.declared.scope.definer if name in views else self.declared.scope.owner
             if relation.owner != owner:
@@ -155,7 +124,7 @@ class Objects:
                 alter = statements.set_owner(kind, statements.qualified(name), owner)
                 yield change(
                     kind.lower(), name, "change owner", alter,
-                    before={"owner": relation.owner}, after={"owner": owner}, database=MANAGED,
+                    before={"owner": relation.owner}, after={"owner": owner}, risk=Risk.LOCKING, database=MANAGED,
                 )  # fmt: skip
 
     def row_security(self) -> Iterator[Change]:
@@ -207,42 +176,28 @@ class Objects:
             create = statements.create_view(view, self.declared.scope.definer, readers, replace=have is not None)
             yield change(
                 "view", view.name, "replace" if have else "create", *create, database=MANAGED, where=_where(view),
-                before=have.definition if have else None, after=self.normal_views.get(view.name, view.query),
+                risk=Risk.LOCKING if have else Risk.SAFE, before=have.definition if have else None,
+                after=self.normal_views.get(view.name, view.query),
             )  # fmt: skip
 
     def _same_view(self, name: str) -> bool:
         have = self.live.relations.get(name)
         return have is not None and not have.options and have.definition == self.normal_views.get(name)
 
-    def undeclared(self) -> Iterator[Change]:
-        """Functions and relations in the managed schemas that nothing declares."""
-        declared = {*self.declared.tables, *(view.name for view in self.declared.views)}
-        for name, relation in sorted(self.live.relations.items()):
-            if name in declared or relation.kind == "S" or name.split(".")[0] == MIGRATION_SCHEMA:
+    def undeclared(self) -> Iterator[tuple[int, Change]]:
+        """Relations in the managed schemas that nothing declares, with their numbers."""
+        declared = {*self.declared.tables, *MIGRATION_TABLES, *(view.name for view in self.declared.views)}
+        for name, relation in self.live.relations.items():
+            if name in declared:
                 continue
             kind = RELATION_KINDS[relation.kind]
-            yield change(
+            yield relation.number, change(
                 kind.lower(), name, "drop: not declared", statements.drop(kind, statements.qualified(name)),
                 before={"owner": relation.owner}, risk=Risk.DESTRUCTIVE, database=MANAGED,
             )  # fmt: skip
-        for function in self.live.functions:
-            if function.managed and not self._is_declared(function):
-                target = statements.signature(function.name, function.arguments)
-                yield change(
-                    "function", function.signature, "drop: not declared",
-                    statements.drop(FUNCTION_KINDS[function.kind], target),
-                    before=function.definition, risk=Risk.DESTRUCTIVE, database=MANAGED,
-                )  # fmt: skip
-
-    def _is_declared(self, function: LiveFunction) -> bool:
-        if function.name not in {declared.name for declared in self.declared.functions}:
-            return False
-        # What the server could not resolve has no known signature: only a name that is declared can be kept then.
-        arguments, _ = self.normal_functions.get(function.name, (function.arguments, ""))
-        return arguments == function.arguments
 
 
-def _where(source: Policy | Routine | View) -> str:
+def _where(source: Policy | View) -> str:
     return f"{source.path}:{source.line}"
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 from psycopg import sql
 
+from dbkeep.errors import UsageError
 from dbkeep.plan import Change, Risk
 from dbkeep.postgresql import scram, statements
 from dbkeep.postgresql.change import change
@@ -50,43 +51,68 @@ def passwords(declared: Declared, live: Live, secrets: Mapping[str, str]) -> Ite
 
 
 def settings(declared: Declared, live: Live) -> Iterator[Change]:
-    """Settings of roles that are missing, differ, or are not declared."""
+    """Settings of roles, of the database and of every role that are missing, differ, or are not declared."""
     wanted = {(name, "", key): value for name, role in declared.roles.items() for key, value in role.settings.items()}
-    have = {key: value for key, value in live.settings.items() if key[0] in declared.roles}
+    wanted |= {("", declared.scope.database, key): value for key, value in declared.scope.settings.items()}
+    have = {key: value for key, value in live.settings.items() if key[0] in declared.roles or not key[0]}
     for key in sorted(wanted.keys() | have.keys()):
-        if wanted.get(key) == have.get(key):
-            continue
         role, database, name = key
+        if _same_setting(name, wanted.get(key), have.get(key)):
+            continue
         yield change(
-            "setting", f"{role}: {name}" + (f" in {database}" if database else ""),
+            "setting", f"{role or 'every role'}: {name}" + (f" in {database}" if database else ""),
             "set" if key in wanted else "reset", statements.setting(role, database, name, wanted.get(key)),
-            before=have.get(key), after=wanted.get(key),
+            before=have.get(key), after=wanted.get(key), where=declared.where_granted(role, name),
         )  # fmt: skip
 
 
+def _same_setting(name: str, wanted: str | None, have: str | None) -> bool:
+    if wanted is None or have is None or name not in statements.LISTS:
+        return wanted == have
+    return statements.list_items(wanted) == statements.list_items(have)
+
+
 def memberships(declared: Declared, live: Live) -> Iterator[Change]:
-    """Memberships of and in managed roles that are missing, differ in an option, or are not declared."""
-    wanted = {
-        (group, name): Membership(group, name, inherit=role.inherit)
-        for name, role in declared.roles.items()
-        for group in role.member_of
-    }
+    """Memberships of and in managed roles that are missing, differ in an option, or are not declared.
+
+    Revokes come first: the server refuses a membership that would close a circle.
+
+    Raises UsageError when an option is declared that this version of the server does not have.
+    """
+    wanted = {(m.group, m.member, m.grantor): m for m in _memberships(declared, live.version)}
     have = {
-        (m.group, m.member): _comparable(m, wanted.get((m.group, m.member)), live.version) for m in live.memberships
+        (m.group, m.member, m.grantor): _comparable(m, wanted.get((m.group, m.member, m.grantor)), live.version)
+        for m in live.memberships
     }
-    for pair in sorted(wanted.keys() | have.keys()):
-        before, after = have.get(pair), wanted.get(pair)
-        if before == after:
-            continue
+    known = declared.roles.keys() | live.roles.keys() | live.predefined_roles
+    differing = [key for key in wanted.keys() | have.keys() if wanted.get(key) != have.get(key)]
+    for key in sorted(differing, key=lambda key: (key in wanted, key)):
+        group, member, grantor = key
+        where = declared.where_granted(member, group)
+        before, after = have.get(key), wanted.get(key)
         operation: list[Statement] = []
         if before and (after is None or before.admin):
             operation.append(statements.revoke_membership(before, only_admin=after is not None))
         if after:
             operation.append(statements.grant_membership(after, live.version))
         yield change(
-            "membership", f"{pair[1]} in {pair[0]}", "grant" if after else "revoke", *operation,
-            before=_options(before), after=_options(after),
+            "membership", f"{member} in {group}" + (f" by {grantor}" if grantor else ""),
+            "grant" if after else "revoke", *operation, before=_options(before), after=_options(after),
+            where=where if after else "",
+            refused=f"{where}: this server has no role {group}" if after and group not in known else None,
         )  # fmt: skip
+
+
+def _memberships(declared: Declared, version: int) -> Iterator[Membership]:
+    for name, role in declared.roles.items():
+        for group, options in role.member_of.items():
+            inherit = role.inherit if options.inherit is None else options.inherit
+            if version < 160000 and (inherit is not role.inherit or not options.set):
+                raise UsageError(
+                    f"{declared.where_granted(name, group)}: {name} in {group}: PostgreSQL {version // 10000} has no"
+                    " option of a membership: declare none, or use PostgreSQL 16 or newer"
+                )
+            yield Membership(group, name, inherit=inherit, set=options.set)
 
 
 def undeclared(declared: Declared, live: Live) -> Iterator[Change]:

@@ -12,8 +12,11 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from dbkeep.errors import DeclaredError
-from dbkeep.postgresql import source
+from dbkeep.postgresql import migration_rules, source
 from dbkeep.postgresql.models import Migration, Policy, Roles, Routine, Scope, View
+
+# With an empty one a type would be looked for among the caller's temporary ones first (manual, "search_path").
+PINNED = "SET search_path = pg_catalog, pg_temp"
 
 
 def _files(folder: Path, suffix: str = ".sql") -> list[Path]:
@@ -25,12 +28,13 @@ def _files(folder: Path, suffix: str = ".sql") -> list[Path]:
 
 def migrations(folder: Path, root: Path) -> Iterator[Migration]:
     """Yield the migrations in the order of their numbers."""
-    for path in _files(folder):
+    paths = _files(folder)
+    migration_rules.check_order(paths)
+    for path in paths:
         if path.name.endswith(".rollback.sql"):
             continue
-        if not re.fullmatch(r"\d{4}_[a-z0-9_]+", path.stem):
-            raise DeclaredError("a migration's name is four digits, _ and words, as in 0001_users.sql", path=path)
         rollback = path.with_suffix(".rollback.sql")
+        migration_rules.check_scripts(path, rollback)
         sql = source.read_text(path)
         yield Migration(id=path.stem, path=str(path.relative_to(root)), sql=sql, rollback=source.read_text(rollback))
 
@@ -89,8 +93,11 @@ def _check_policy(policy: Policy, others: Mapping[tuple[str, str], Policy], role
 
 
 def functions(folder: Path, root: Path, scope: Scope) -> tuple[Routine, ...]:
-    """Return the functions, those that others call before those that call them."""
-    return _callees_first(list(_functions(folder, root, scope)))
+    """Return the functions, with those of the scope's context, those that others call before those that call them."""
+    found = list(_functions(folder, root, scope))
+    if scope.context:
+        found += _functions(folder / scope.context, root, scope)
+    return _callees_first(found)
 
 
 def _functions(folder: Path, root: Path, scope: Scope) -> Iterator[Routine]:
@@ -101,8 +108,8 @@ def _functions(folder: Path, root: Path, scope: Scope) -> Iterator[Routine]:
         _require_scope(match[1], scope, path, statement.line)
         head = re.split(r"\$\w*\$|\bRETURN\b", statement.flat, maxsplit=1)[0].upper()
         definer = "SECURITY DEFINER" in head
-        if definer and "SET SEARCH_PATH = ''" not in head:
-            raise DeclaredError("SECURITY DEFINER without SET search_path = ''", path=path, line=statement.line)
+        if definer and PINNED.upper() not in head:
+            raise DeclaredError(f"SECURITY DEFINER without {PINNED}", path=path, line=statement.line)
         yield Routine(
             name=f"{match[1]}.{match[2]}", path=str(path.relative_to(root)), line=statement.line, sql=statement.text,
             security_definer=definer, trigger="RETURNS TRIGGER" in head,

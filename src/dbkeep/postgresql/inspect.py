@@ -9,9 +9,11 @@ from typing import Any
 
 from psycopg import sql
 
-from dbkeep.postgresql import catalog
+from dbkeep.postgresql import catalog, catalog_grants, inspect_others, tables
 from dbkeep.postgresql.connect import Connection
+from dbkeep.postgresql.inspect_others import Others
 from dbkeep.postgresql.models import Declared
+from dbkeep.postgresql.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,22 @@ class LiveRole:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Membership:
+    """`grantor` is '' for the bootstrap superuser, who grants what is declared."""
+
     group: str
     member: str
     admin: bool = False
     inherit: bool = True
     set: bool = True
+    grantor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRelation:
-    """`kind` is pg_class.relkind; `definition` and `options` are those of a view."""
+    """`kind` is pg_class.relkind; `definition` and `options` are those of a view.
+
+    `number` grows with time: what uses a relation has a higher one.
+    """
 
     kind: str
     owner: str
@@ -47,6 +55,7 @@ class LiveRelation:
     forced: bool = False
     definition: str | None = None
     options: tuple[str, ...] = ()
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,10 @@ class LivePolicy:
 
 @dataclass(frozen=True, slots=True)
 class LiveFunction:
-    """`arguments` are the types of its signature; `definition` is None outside the managed schemas."""
+    """`arguments` are the types of its signature; `definition` is None outside the managed schemas.
+
+    `number` grows with time: what uses a function has a higher one.
+    """
 
     name: str
     arguments: str
@@ -70,6 +82,7 @@ class LiveFunction:
     managed: bool = True
     kind: str = "f"
     definition: str | None = None
+    number: int = field(default=0, compare=False)
 
     @property
     def signature(self) -> str:
@@ -102,11 +115,18 @@ class DefaultPrivilege:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """`database_owner` is None when the database does not exist: the rest then is what a new one starts with."""
+    """`database_owner` is None when the database does not exist: the rest then is what a new one starts with.
+
+    `superuser` is the bootstrap superuser. `settings` are by role, database and name; '' is every role, or every
+    database. Of `grants`, those in `indirect` were made by somebody with a grant option and go with it. `lacking` are
+    an owner's privileges that it took from itself. `columns` are those of relations in managed schemas and of those
+    that grants are declared on.
+    """
 
     version: int
     database_owner: str | None
     roles: dict[str, LiveRole] = field(default_factory=dict)
+    predefined_roles: frozenset[str] = frozenset()
     memberships: frozenset[Membership] = frozenset()
     settings: dict[tuple[str, str, str], str] = field(default_factory=dict)
     schemas: dict[str, str] = field(default_factory=dict)
@@ -114,8 +134,15 @@ class Live:
     policies: dict[tuple[str, str], LivePolicy] = field(default_factory=dict)
     functions: tuple[LiveFunction, ...] = ()
     grants: frozenset[Grant] = frozenset()
+    indirect: frozenset[Grant] = frozenset()
+    lacking: frozenset[Grant] = frozenset()
+    columns: dict[str, frozenset[str]] = field(default_factory=dict)
     default_privileges: frozenset[DefaultPrivilege] = frozenset()
     migrations: dict[str, str] = field(default_factory=dict)
+    others: Others = field(default_factory=Others)
+    superuser: str = "postgres"
+    database_attributes: dict[str, Any] = field(default_factory=dict)
+    tables: Tables = field(default_factory=Tables)
 
 
 def inspect(connection: Connection, declared: Declared) -> Live:
@@ -128,7 +155,7 @@ def inspect(connection: Connection, declared: Declared) -> Live:
 def parameters(declared: Declared) -> dict[str, Any]:
     """Return the parameters of the catalog queries."""
     scope = declared.scope
-    granted = {name for role in declared.roles.values() for name in role.grants.functions}
+    granted = [role.grants for role in declared.roles.values()]
     return {
         "database": scope.database,
         "managed_roles": scope.managed_roles,
@@ -136,7 +163,11 @@ def parameters(declared: Declared) -> dict[str, Any]:
         "owners": [scope.owner, scope.definer],
         "schemas": list(scope.managed_schemas),
         "policy_schemas": list(scope.managed_schemas),
-        "granted_functions": sorted(granted),
+        "protected_schemas": list(scope.protected_schemas),
+        "granted_relations": sorted({name for grants in granted for name in grants.relations}),
+        "granted_functions": sorted({name for grants in granted for name in grants.functions}),
+        "extensions": list(scope.extensions),
+        "closed_languages": list(scope.closed_to_public.languages),
         "closed_databases": list(scope.closed_to_public.databases),
         "closed_schemas": list(scope.closed_to_public.schemas),
         "closed_functions": [_like(name) for name in scope.closed_to_public.functions],
@@ -153,35 +184,46 @@ def policies(connection: Connection, **which: Any) -> dict[tuple[str, str], Live
 
 def _read(connection: Connection, which: dict[str, Any]) -> Live:
     version = connection.info.server_version
-    owner = connection.execute(catalog.DATABASE, which).fetchone()
+    superuser, owner, attributes = connection.execute(catalog.DATABASE, which).fetchall()[0]
     roles = {name: LiveRole(*rest) for name, *rest in connection.execute(catalog.ROLES, which)}
     which = {**which, "held": list(roles)}
+    grants = [(Grant(*row), direct) for *row, direct in connection.execute(catalog_grants.GRANTS, which)]
     membership_query = catalog.MEMBERSHIPS if version >= 160000 else catalog.MEMBERSHIPS_15
     return Live(
         version=version,
-        database_owner=owner[0] if owner else None,
+        superuser=superuser,
+        database_owner=owner,
+        database_attributes=attributes if owner else {},
         roles=roles,
+        predefined_roles=frozenset(name for (name,) in connection.execute(catalog.PREDEFINED_ROLES)),
         memberships=frozenset(Membership(*row) for row in connection.execute(membership_query, which)),
         settings={(role, db, key): value for role, db, key, value in connection.execute(catalog.SETTINGS, which)},
         schemas=dict(connection.execute(catalog.SCHEMAS, which).fetchall()),
         relations={
-            name: LiveRelation(kind, owner, enabled, forced, definition, tuple(options or ()))
-            for name, kind, owner, enabled, forced, definition, options in connection.execute(catalog.RELATIONS, which)
+            name: LiveRelation(kind, owner, enabled, forced, definition, tuple(options or ()), number)
+            for name, kind, owner, enabled, forced, definition, options, number in connection.execute(
+                catalog.RELATIONS, which
+            )
         },
         policies=policies(connection, **which),
         functions=tuple(LiveFunction(*row) for row in connection.execute(catalog.FUNCTIONS, which)),
-        grants=frozenset(_grants(connection.execute(catalog.GRANTS, which))),
+        grants=frozenset(_grants(grant for grant, _ in grants)),
+        indirect=frozenset(_grants(grant for grant, direct in grants if not direct))
+        - frozenset(_grants(grant for grant, direct in grants if direct)),
+        lacking=frozenset(Grant(*row) for row in connection.execute(catalog_grants.LACKING, which)),
+        columns={name: frozenset(columns) for name, columns in connection.execute(catalog.COLUMNS, which)},
         default_privileges=frozenset(
-            DefaultPrivilege(*row) for row in connection.execute(catalog.DEFAULT_PRIVILEGES, which)
+            DefaultPrivilege(*row) for row in connection.execute(catalog_grants.DEFAULT_PRIVILEGES, which)
         ),
         migrations=_migrations(connection),
+        others=inspect_others.read(connection, which),
+        tables=tables.read(connection, which["protected_schemas"]),
     )
 
 
-def _grants(rows: Iterable[tuple[Any, ...]]) -> Iterator[Grant]:
+def _grants(found: Iterable[Grant]) -> Iterator[Grant]:
     """A privilege with grant option is two: the privilege, and the option."""
-    for row in rows:
-        grant = Grant(*row)
+    for grant in found:
         yield replace(grant, grantable=False)
         if grant.grantable:
             yield grant

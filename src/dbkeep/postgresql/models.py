@@ -9,12 +9,20 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from dbkeep.declared import Model
+from dbkeep.postgresql.configuration import Configuration
 
 Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+SettingName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$")]
 QualifiedName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
 NamePattern = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*\*?$")]
 # Where yoyo keeps its own tables and dbkeep the digests of applied migrations.
 MIGRATION_SCHEMA = "migration"
+MIGRATION_TABLES = tuple(
+    f"{MIGRATION_SCHEMA}.{name}"
+    for name in ("digest", "shape", "yoyo_lock", "_yoyo_log", "_yoyo_migration", "_yoyo_version")
+)
+# An object as pg_identify_object names it, such as "type chat.mood", "publication feed".
+ObjectName = Annotated[str, Field(pattern=r"^[a-z-]+( [a-z-]+)* \S+.*$")]
 Allowed = dict[Literal["SELECT", "INSERT", "UPDATE", "DELETE"], Literal["all"] | tuple[Name, ...]]
 Command = Literal["ALL", "SELECT", "INSERT", "UPDATE", "DELETE"]
 
@@ -25,16 +33,28 @@ class ClosedToPublic(Model):
     databases: tuple[Name, ...] = ()
     schemas: tuple[Name, ...] = ()
     functions: tuple[NamePattern, ...] = ()
+    languages: tuple[Name, ...] = ()
+
+
+Context = Literal["plain", "signed"]
 
 
 class Scope(Model):
+    """What is managed. `context` is the folder of sql/functions that also counts, if any (docs/decisions)."""
+
     database: Name
     owner: Name
     definer: Name
     schemas: tuple[Name, ...]
     protected_schemas: tuple[Name, ...]
     managed_roles: str
+    context: Context | None = None
     closed_to_public: ClosedToPublic = ClosedToPublic()
+    # Settings of the database for every role, and the extensions in it with the schema of each.
+    settings: dict[SettingName, str] = Field(default={})
+    extensions: dict[Name, Name] = Field(default={})
+    # What migrations make besides tables and what goes with them: it must be there, owned by `owner`.
+    other_objects: tuple[ObjectName, ...] = ()
 
     @property
     def managed_schemas(self) -> tuple[str, ...]:
@@ -57,6 +77,20 @@ class Grants(Model):
     schemas: dict[Name, tuple[Literal["USAGE", "CREATE"], ...]] = Field(default={})
     relations: dict[QualifiedName, Allowed] = Field(default={})
     functions: tuple[QualifiedName, ...] = ()
+    sequences: dict[QualifiedName, tuple[Literal["USAGE", "SELECT", "UPDATE"], ...]] = Field(default={})
+    types: tuple[QualifiedName, ...] = ()
+    languages: tuple[Name, ...] = ()
+    foreign_data_wrappers: tuple[Name, ...] = ()
+    foreign_servers: tuple[Name, ...] = ()
+    tablespaces: tuple[Name, ...] = ()
+    parameters: dict[SettingName, tuple[Literal["SET", "ALTER SYSTEM"], ...]] = Field(default={})
+
+
+class MemberOptions(Model):
+    """Options of one membership, which PostgreSQL has since 16. `inherit` is the member's own unless it is given."""
+
+    inherit: bool | None = None
+    set: bool = True
 
 
 class Role(Model):
@@ -67,9 +101,17 @@ class Role(Model):
     inherit: bool = True
     bypass_row_security: bool = False
     connection_limit: Annotated[int, Field(ge=-1)] = -1
-    member_of: tuple[Name, ...] = ()
-    settings: dict[Name, str] = Field(default={})
+    member_of: dict[Name, MemberOptions] = Field(default={})
+    settings: dict[SettingName, str] = Field(default={})
     grants: Grants = Grants()
+
+    @field_validator("member_of", mode="before")
+    @classmethod
+    def _names_alone(cls, value: object) -> object:
+        """A list of names is a membership in each without an option."""
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            return {name: {} for name in value}
+        return value
 
 
 class Roles(Model):
@@ -122,7 +164,10 @@ class View(Model):
 
 
 class Declared(Model):
-    """`grant_lines` maps a role and what it is granted a privilege on ("app_api chat.users") to a line of roles.yml."""
+    """`grant_lines` maps a role and what it is given to a line of roles.yml.
+
+    What it is given is a setting, a membership, or a privilege on something: "app_api chat.users".
+    """
 
     scope: Scope
     roles: dict[str, Role]
@@ -131,9 +176,10 @@ class Declared(Model):
     policies: tuple[Policy, ...]
     functions: tuple[Routine, ...]
     views: tuple[View, ...]
+    configuration: Configuration
     grant_lines: dict[str, int]
 
     def where_granted(self, role: str, target: str) -> str:
-        """Return the file and line that grant `role` something on `target`, or '' when none does."""
+        """Return the file and line that give `role` the `target`, or something on it; '' when none does."""
         line = self.grant_lines.get(f"{role} {target}")
         return f"sql/roles.yml:{line}" if line else ""

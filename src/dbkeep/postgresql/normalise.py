@@ -42,24 +42,25 @@ def normalise(connection: Connection, declared: Declared, live: Live) -> Normal:
     """Return the declared expressions as the server of `connection` prints them.
 
     Raises DeclaredError with file and line when the server refuses one: for its syntax, or for what it names although
-    no migration, function or role is pending that could bring it.
+    no migration, function, table or role is missing that could bring it.
     """
     incomplete = (
         any(migration.id not in live.migrations for migration in declared.migrations)
         or not {function.name for function in declared.functions} <= {function.name for function in live.functions}
         or not declared.roles.keys() <= live.roles.keys()
+        or not set(declared.tables) <= live.relations.keys()
     )
     tables = [name for name in declared.tables if name in live.relations]
     trials = [
-        *(_Trial(policy, _policy(policy)) for policy in declared.policies if policy.table in tables),
+        *(_Trial(policy, _policy(policy)) for policy in declared.policies),
         *(_Trial(function, _function(function)) for function in declared.functions),
         *(_Trial(view, _view(view)) for view in declared.views),
     ]
     with connection.transaction(force_rollback=True):
-        for table in tables:
-            connection.execute(
-                sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {})").format(_temporary(table), statements.qualified(table))
-            )
+        # A partitioned table has no file: it comes and goes many times faster than one that could hold rows.
+        copy = sql.SQL('CREATE TEMPORARY TABLE {} (LIKE {}, "partition key" int) PARTITION BY LIST ("partition key")')
+        copies = [copy.format(_temporary(table), statements.qualified(table)) for table in tables]
+        connection.execute(sql.SQL(";\n").join(copies))
         _make(connection, trials, tolerant=incomplete)
         return _printed(connection, declared)
 

@@ -55,7 +55,11 @@ def statements(path: Path) -> Iterator[Statement]:
 
     Raises DeclaredError when the file cannot be read or its last statement has no semicolon.
     """
-    text = read_text(path)
+    yield from split(read_text(path), path)
+
+
+def split(text: str, path: Path | str) -> Iterator[Statement]:
+    """Yield the statements of `text`, that of the file at `path`; raises DeclaredError as `statements` does."""
     start: int | None = None
     flat: list[str] = []
     for token in TOKEN.finditer(text):

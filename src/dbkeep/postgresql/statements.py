@@ -14,6 +14,8 @@ from dbkeep.postgresql.models import Migration, Policy, Role, Routine, View
 OBJECT_TYPES: Mapping[str, str] = {
     "r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS",
 }  # fmt: skip
+# Settings whose items the server quotes one by one (pg_dump's variable_is_guc_list_quote).
+LISTS = ("search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries")
 ATTRIBUTES: Mapping[str, tuple[str, str]] = {
     "login": ("LOGIN", "NOLOGIN"),
     "inherit": ("INHERIT", "NOINHERIT"),
@@ -72,6 +74,24 @@ def create_database(name: str, owner: str) -> tuple[Statement, ...]:
     )
 
 
+def alter_database(name: str, attributes: Mapping[str, object]) -> sql.Composed:
+    spelled = {"is_template": sql.SQL("IS_TEMPLATE {}"), "connection_limit": sql.SQL("CONNECTION LIMIT {}")}
+    options = [spelled[key].format(sql.Literal(value)) for key, value in attributes.items()]
+    return sql.SQL("ALTER DATABASE {} WITH {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
+
+
+def create_extension(name: str, schema: str) -> sql.Composed:
+    return sql.SQL("CREATE EXTENSION {} SCHEMA {}").format(sql.Identifier(name), sql.Identifier(schema))
+
+
+def move_extension(name: str, schema: str) -> sql.Composed:
+    return sql.SQL("ALTER EXTENSION {} SET SCHEMA {}").format(sql.Identifier(name), sql.Identifier(schema))
+
+
+def update_extension(name: str) -> sql.Composed:
+    return sql.SQL("ALTER EXTENSION {} UPDATE").format(sql.Identifier(name))
+
+
 def create_schema(name: str, owner: str) -> sql.Composed:
     return sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(sql.Identifier(name), sql.Identifier(owner))
 
@@ -113,28 +133,39 @@ def set_password(name: str, verifier: str | None) -> tuple[Statement, ...]:
 
 
 def setting(role: str, database: str, key: str, value: str | None) -> sql.Composed:
-    """Set a role's setting, or reset it when `value` is None; in every database when `database` is ''."""
+    """Set a setting, or reset it when `value` is None; of every role, or in every database, where that is ''."""
     where = sql.SQL(" IN DATABASE {}").format(sql.Identifier(database)) if database else sql.SQL("")
+    who = sql.Identifier(role) if role else sql.SQL("ALL")
     name = sql.Identifier(key)
-    what = (
-        sql.SQL("RESET {}").format(name) if value is None else sql.SQL("SET {} TO {}").format(name, sql.Literal(value))
-    )
-    return sql.SQL("ALTER ROLE {}{} {}").format(sql.Identifier(role), where, what)
+    if value is None:
+        what = sql.SQL("RESET {}").format(name)
+    else:
+        values = list_items(value) if key in LISTS else [value]
+        what = sql.SQL("SET {} TO {}").format(name, sql.SQL(", ").join(map(sql.Literal, values)))
+    return sql.SQL("ALTER ROLE {}{} {}").format(who, where, what)
+
+
+def list_items(value: str) -> list[str]:
+    """Return the items of a setting that is a list of names, whichever of them are quoted."""
+    return [item.strip().strip('"') for item in value.split(",")]
 
 
 def grant_membership(membership: Membership, version: int) -> sql.Composed:
     grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(membership.group), sql.Identifier(membership.member))
     if version < 160000:
         return grant
-    inherit = sql.SQL("TRUE" if membership.inherit else "FALSE")
-    return grant + sql.SQL(" WITH ADMIN FALSE, SET TRUE, INHERIT {}").format(inherit)
+    become, inherit = (sql.SQL("TRUE" if option else "FALSE") for option in (membership.set, membership.inherit))
+    return grant + sql.SQL(" WITH ADMIN FALSE, SET {}, INHERIT {}").format(become, inherit)
 
 
 def revoke_membership(membership: Membership, *, only_admin: bool = False) -> sql.Composed:
-    return sql.SQL("REVOKE {}{} FROM {}").format(
+    """Revoke a membership, or only the option to grant it on, and what was granted on with that option."""
+    grantor = membership.grantor
+    return sql.SQL("REVOKE {}{} FROM {}{} CASCADE").format(
         sql.SQL("ADMIN OPTION FOR " if only_admin else ""),
         sql.Identifier(membership.group),
         sql.Identifier(membership.member),
+        sql.SQL(" GRANTED BY {}").format(sql.Identifier(grantor)) if grantor else sql.SQL(""),
     )
 
 
@@ -209,8 +240,13 @@ def drop_policy(table: str, name: str) -> sql.Composed:
 
 @dataclass(frozen=True, slots=True)
 class RunMigration:
-    """Runs through yoyo and not as one of our transactions; `all_migrations` gives it the order and dependencies."""
+    """Runs through yoyo and not as one of our transactions.
+
+    The tables of the `protected` schemas must be as recorded. `back` takes the migration back, after its `views`.
+    """
 
     migration: Migration
-    all_migrations: tuple[Migration, ...]
     owner: str
+    protected: tuple[str, ...]
+    back: bool = False
+    views: tuple[str, ...] = ()

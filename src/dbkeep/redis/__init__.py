@@ -9,12 +9,12 @@ import redis
 
 from dbkeep import plan as plans
 from dbkeep.errors import UsageError
+from dbkeep.host import replace_file, restart
 from dbkeep.plan import Change, Plan
 from dbkeep.redis.connect import connect, errors_as_lines
 from dbkeep.redis.declared import ADMIN, Declared
 from dbkeep.redis.declared import read as read_declared
 from dbkeep.redis.diff import ENGINE, diff
-from dbkeep.redis.host import replace_file, restart
 from dbkeep.redis.inspect import count_keys, inspect
 from dbkeep.redis.statements import Operation, Restart, WriteFile
 from dbkeep.settings import RedisSettings
@@ -57,9 +57,9 @@ def apply(
         def execute(change: Change) -> None:
             operation: Operation = change.operation
             if isinstance(operation, WriteFile):
-                replace_file(operation)
+                replace_file(operation.path, operation.text)
             elif isinstance(operation, Restart):
-                restart(operation)
+                restart(operation.unit)
             else:
                 with errors_as_lines(operation.instance, settings.instances[operation.instance]):
                     for command in operation.commands:

@@ -22,6 +22,7 @@ from pathlib import Path
 import psycopg
 
 from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.sandbox import postgresql_packages
 from dbkeep.settings import PostgreSQLSettings
 
 DEBIAN_BINARIES = Path("/usr/lib/postgresql")
@@ -70,17 +71,22 @@ class _Place:
 
 
 def find_binaries(version: int | None = None) -> Path:
-    """Return the folder with initdb and postgres of major `version`, or of the newest one installed.
+    """Return the folder with initdb and postgres of major `version`, or of the newest one that Debian installed.
 
     Raises UsageError when there is none.
     """
     found = {int(path.parent.parent.name): path.parent for path in DEBIAN_BINARIES.glob("[0-9]*/bin/postgres")}
     if version is None and found:
         return found[max(found)]
+    if version not in found:
+        found = postgresql_packages.binaries()
     if version in found:
         return found[version]
     name = f"postgresql-{version}" if version else "postgresql"
-    raise UsageError(f"no PostgreSQL {version or ''} server under {DEBIAN_BINARIES}: install the Debian package {name}")
+    raise UsageError(
+        f"no PostgreSQL {version or ''} server under {DEBIAN_BINARIES}: install the Debian package {name}; tests get"
+        " other versions from `./dbkeep test`"
+    )
 
 
 @contextmanager
@@ -93,13 +99,15 @@ def start(
     listen_addresses: str = "",
     fast: bool = True,
     options: Mapping[str, str] | None = None,
+    include_directory: Path | None = None,
     timeout: float = 60,
 ) -> Iterator[PostgreSQLSettings]:
     """Start a server in `folder` (made if missing, left in place on exit), yield how to reach it, stop it on exit.
 
     `data_directory` is an existing one, such as a restored backup: recovery runs to its end (at most `timeout`
     seconds); without it a new cluster is made. `listen_addresses` adds TCP with SCRAM-SHA-256. Nothing is archived
-    unless `options`, which are further server settings, turn it on. `fast` gives up crash safety. The superuser is
+    unless `options`, which are further server settings, turn it on. All these are on the server's command line, so no
+    file overrides them; the files of `include_directory` say the rest. `fast` gives up crash safety. The superuser is
     `postgres`.
 
     Raises UsageError when the server is not installed or cannot use the folder, DbkeepError when it does not start.
@@ -109,7 +117,7 @@ def start(
         _initialise(place)
     _write(place, "pg_hba.conf", "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
     _write(place, "pg_ident.conf", "")
-    _write(place, "postgresql.conf", "")
+    _write(place, "postgresql.conf", f"include_dir = '{include_directory}'\n" if include_directory else "")
     settings = {
         "archive_mode": "off",
         **(FAST if fast else {}),

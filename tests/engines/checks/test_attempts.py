@@ -107,12 +107,16 @@ def test_facts_describe_a_server_as_declared(server: PostgreSQLSettings) -> None
         people = facts.find_people(connection)
     assert found["settings"]["data_checksums"] == "on"
     tables = {table["name"]: table for table in found["tables"]}
-    assert tables.keys() == {"users", "profiles", "relationships", "settings", "refresh_tokens"}
+    assert tables.keys() == {"users", "profiles", "relationships", "settings", "refresh_tokens", "context_keys"}
     assert all(table["enabled"] and table["forced"] and table["policies"] for table in tables.values())
-    assert {name for name, table in tables.items() if table["floor"]} == tables.keys() - {"refresh_tokens"}
+    without_users = {"refresh_tokens", "context_keys"}
+    assert {name for name, table in tables.items() if table["floor"]} == tables.keys() - without_users
     assert not tables["refresh_tokens"]["used_by_api"]
     assert found["public_on_databases"] == found["public_on_relations"] == found["policies_for_public"] == []
     assert not any(function["for_public"] for function in found["functions"])
+    # pg_stat_statements grants its views to PUBLIC, in a schema that no application role may enter.
+    assert "public.pg_stat_statements" in {view["name"] for view in found["views"]}
+    assert not any(view["for_api"] or view["for_auth"] for view in found["views"])
     assert people is not None
     assert {people["id"], people["other_id"]} == {str(ADA), str(BARBARA)}
 
@@ -134,7 +138,9 @@ def test_facts_name_what_was_opened_by_hand(server: PostgreSQLSettings) -> None:
     assert found["public_on_databases"] == [{"name": "chat", "privilege": "CONNECT"}]
     assert found["row_blind_privileges"] == [{"name": "chat.settings", "role": "app_api", "privilege": "TRUNCATE"}]
     assert found["policies_for_public"] == [{"relation": "chat.settings", "name": "probe"}]
-    assert [view["name"] for view in found["views"] if view["for_api"]] == ["chat.probe"]
+    # A member of the owner may enter the schema of pg_stat_statements too.
+    statistics = {"public.pg_stat_statements", "public.pg_stat_statements_info"}
+    assert {view["name"] for view in found["views"] if view["for_api"]} == {"chat.probe", *statistics}
     assert {"login": "app_api", "role": "chat_owner"} in found["reachable"]
     assert [role["name"] for role in found["roles"] if role["login"] and role["connection_limit"] == -1] == [
         "app_auth",

@@ -6,6 +6,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,13 +14,16 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from chat_api import context
 from dbkeep import postgresql
-from dbkeep.postgresql import Declared
+from dbkeep.postgresql import Declared, context_keys
 from dbkeep.sandbox import postgresql as sandbox
+from dbkeep.secrets import new_password
 from dbkeep.settings import PostgreSQLSettings
 
 ROOT = Path(__file__).parents[3]
-Connect = Callable[..., psycopg.Connection[tuple[Any, ...]]]
+Session = psycopg.Connection[tuple[Any, ...]]
+Connect = Callable[..., Session]
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +42,8 @@ def declared() -> Declared:
 
 @pytest.fixture(scope="session")
 def secrets(declared: Declared) -> dict[str, str]:
-    return {name: f"password of {name}" for name in postgresql.users(declared)}
+    passwords = {name: f"password of {name}" for name in postgresql.users(declared)}
+    return {**passwords, "context_key": new_password()}
 
 
 @pytest.fixture(scope="session")
@@ -62,33 +67,81 @@ def server(servers: Path, declared: Declared, secrets: dict[str, str]) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def connect(server: PostgreSQLSettings) -> Connect:
-    """Opens a session of any role in any database of `server`, in autocommit mode."""
+def of_version(
+    servers: Path, declared: Declared, secrets: dict[str, str], server: PostgreSQLSettings
+) -> Iterator[Callable[[int], PostgreSQLSettings]]:
+    """Returns a server of that major version that is as declared; a test that breaks it mends it."""
+    with ExitStack() as running:
+        known = {int(postgresql.version(server).split(".")[0]): server}
 
-    def open_session(role: str = "postgres", database: str = "chat") -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(
-            host=str(server.socket_directory), port=server.port, user=role, dbname=database, autocommit=True
-        )
+        def start(version: int) -> PostgreSQLSettings:
+            if version not in known:
+                settings = running.enter_context(sandbox.start(servers / f"v{version}", version=version))
+                postgresql.apply(settings, declared, secrets)
+                known[version] = settings
+            return known[version]
 
-    return open_session
+        yield start
 
 
 @pytest.fixture(scope="session")
-def register(connect: Connect) -> Callable[[str], UUID]:
-    """Registers a user as app_auth does and returns its id."""
+def signed_server(servers: Path, secrets: dict[str, str]) -> Iterator[PostgreSQLSettings]:
+    """A server that is as declared in an environment that wants its contexts signed."""
+    with sandbox.start(servers / "signed", options={"log_statement": "all"}) as settings:
+        postgresql.apply(settings, postgresql.read_declared(ROOT, context="signed"), secrets)
+        yield settings
 
-    def make(name: str) -> UUID:
-        user = uuid4()
-        username = f"{name}-{user}"
-        with connect("app_auth") as session, session.transaction():
-            session.execute(
-                "INSERT INTO chat.users (id, email, email_index, username, password_hash)"
-                " VALUES (%s, 'e1:x', %s, %s, %s)",
-                [user, user.bytes * 2, username, "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA"],
-            )
-            session.execute(
-                "INSERT INTO chat.profiles (id, user_id, display_name) VALUES (%s, %s, %s)", [uuid4(), user, name]
-            )
-        return user
 
-    return make
+@pytest.fixture(scope="session")
+def signer(secrets: dict[str, str]) -> context.Signer:
+    """Signs with the key that both servers have."""
+    return context.Signer(context_keys.keys(secrets["context_key"]))
+
+
+@pytest.fixture(scope="session")
+def open_sessions() -> Callable[[PostgreSQLSettings], Connect]:
+    """Returns what opens a session of any role in any database of a server, in autocommit mode."""
+
+    def at(server: PostgreSQLSettings) -> Connect:
+        def open_session(role: str = "postgres", database: str = "chat") -> Session:
+            return psycopg.connect(
+                host=str(server.socket_directory), port=server.port, user=role, dbname=database, autocommit=True
+            )
+
+        return open_session
+
+    return at
+
+
+@pytest.fixture(scope="session")
+def registrar() -> Callable[[Connect], Callable[[str], UUID]]:
+    """Returns what registers a user as app_auth does and returns its id."""
+
+    def at(connect: Connect) -> Callable[[str], UUID]:
+        def make(name: str) -> UUID:
+            user = uuid4()
+            username = f"{name}-{user}"
+            with connect("app_auth") as session, session.transaction():
+                session.execute(
+                    "INSERT INTO chat.users (id, email, email_index, username, password_hash)"
+                    " VALUES (%s, 'e1:x', %s, %s, %s)",
+                    [user, user.bytes * 2, username, "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA"],
+                )
+                session.execute(
+                    "INSERT INTO chat.profiles (id, user_id, display_name) VALUES (%s, %s, %s)", [uuid4(), user, name]
+                )
+            return user
+
+        return make
+
+    return at
+
+
+@pytest.fixture(scope="session")
+def connect(server: PostgreSQLSettings, open_sessions: Callable[[PostgreSQLSettings], Connect]) -> Connect:
+    return open_sessions(server)
+
+
+@pytest.fixture(scope="session")
+def register(connect: Connect, registrar: Callable[[Connect], Callable[[str], UUID]]) -> Callable[[str], UUID]:
+    return registrar(connect)

@@ -13,6 +13,7 @@ import pytest
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.sandbox import postgresql as sandbox
+from dbkeep.sandbox import postgresql_packages
 from dbkeep.settings import PostgreSQLSettings
 
 
@@ -32,6 +33,28 @@ def test_existing_data_directory_keeps_its_rows_and_archives_nothing(servers: Pa
         assert _query(settings, "SHOW archive_mode") == ("off",)
         assert _query(settings, "SHOW listen_addresses") == ("",)
         assert _query(settings, "SHOW max_connections") == ("150",)
+
+
+@pytest.mark.parametrize("version", [14, 15, 16, 17, 18])
+def test_every_version_that_tests_need_starts(servers: Path, version: int) -> None:
+    with sandbox.start(servers / str(version), version=version) as settings:
+        major = _query(settings, "SELECT current_setting('server_version_num')::int / 10000")
+        assert major == (version,)
+
+
+def test_servers_of_other_versions_come_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql_packages, "CACHE", tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="there is no npm: install the Debian package npm"):
+        postgresql_packages.install()
+    assert postgresql_packages.binaries() == {}
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\n: >half\necho 'npm error code EINTEGRITY' >&2\nexit 1\n", encoding="utf-8")
+    npm.chmod(0o755)
+    with pytest.raises(UsageError, match=r"`npm ci --ignore-scripts .*` failed: code EINTEGRITY; check the network"):
+        postgresql_packages.install()
+    assert postgresql_packages.binaries() == {}
 
 
 def test_the_server_dies_with_the_process_that_started_it(servers: Path) -> None:

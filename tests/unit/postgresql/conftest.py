@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from dbkeep.plan import Change
 from dbkeep.postgresql import read_declared, scram
-from dbkeep.postgresql.diff import Normal
+from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.inspect import Grant, Live, LiveFunction, LivePolicy, LiveRelation, LiveRole, Membership
+from dbkeep.postgresql.inspect_others import LiveExtension, Others
 from dbkeep.postgresql.models import Declared, Grants
+from dbkeep.postgresql.shape import Recorded
+from dbkeep.postgresql.tables import Tables
 
 DECLARED = read_declared(Path(__file__).parents[3])
 SECRETS = {name: f"secret of {name}" for name, role in DECLARED.roles.items() if role.login}
@@ -24,6 +29,9 @@ NORMAL = Normal(
 )
 
 
+PREDEFINED = frozenset({"pg_monitor", "pg_read_all_data"})
+
+
 def _grants(role: str, grants: Grants) -> set[Grant]:
     found = {Grant("DATABASE", "", "chat", "", privilege, role) for privilege in grants.database}
     found |= {Grant("SCHEMA", "", schema, "", usage, role) for schema, all_ in grants.schemas.items() for usage in all_}
@@ -34,7 +42,18 @@ def _grants(role: str, grants: Grants) -> set[Grant]:
                 found.add(Grant("TABLE", schema, name, "", privilege, role))
             else:
                 found |= {Grant("COLUMN", schema, name, column, privilege, role) for column in columns}
+    found |= {Grant("LANGUAGE", "", language, "", "USAGE", role) for language in grants.languages}
     return found | {Grant("FUNCTION", *name.split("."), "", "EXECUTE", role) for name in grants.functions}
+
+
+def _columns(declared: Declared) -> dict[str, frozenset[str]]:
+    """The columns that grants name."""
+    found: dict[str, frozenset[str]] = {}
+    for role in declared.roles.values():
+        for relation, allowed in role.grants.relations.items():
+            named = {column for columns in allowed.values() if columns != "all" for column in columns}
+            found[relation] = found.get(relation, frozenset()) | named
+    return found
 
 
 def _as_declared(declared: Declared) -> Live:
@@ -51,6 +70,7 @@ def _as_declared(declared: Declared) -> Live:
             )
             for name, role in declared.roles.items()
         },
+        predefined_roles=PREDEFINED,
         memberships=frozenset(
             Membership(group, name, inherit=role.inherit)
             for name, role in declared.roles.items() for group in role.member_of
@@ -70,13 +90,24 @@ def _as_declared(declared: Declared) -> Live:
             *(LiveFunction(name, "", "postgres", managed=False) for name in system),
         ),
         grants=frozenset[Grant]().union(*(_grants(name, role.grants) for name, role in declared.roles.items())),
+        columns=_columns(declared),
+        others=Others(
+            extensions={name: LiveExtension("1.0", schema, "1.0") for name, schema in declared.scope.extensions.items()}
+        ),
         migrations={migration.id: migration.digest for migration in declared.migrations},
+        tables=Tables(recorded=Recorded(declared.migrations[-1].id, 170000, {})),
     )  # fmt: skip
 
 
 LIVE = _as_declared(DECLARED)
 # No database, and of a server's own functions those that roles are granted.
-EMPTY = Live(170000, None, functions=tuple(function for function in LIVE.functions if not function.managed))
+EMPTY = Live(
+    170000,
+    None,
+    predefined_roles=PREDEFINED,
+    functions=tuple(function for function in LIVE.functions if not function.managed),
+    others=LIVE.others,
+)
 
 
 @dataclass(frozen=True)
@@ -93,3 +124,8 @@ class Converged:
 @pytest.fixture(scope="session")
 def converged() -> Converged:
     return Converged(DECLARED, LIVE, EMPTY, NORMAL, SECRETS)
+
+
+@pytest.fixture
+def changes(converged: Converged) -> Callable[[Live], list[Change]]:
+    return lambda live: diff(converged.declared, live, converged.normal, converged.secrets)

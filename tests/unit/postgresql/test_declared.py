@@ -23,12 +23,12 @@ def checkout(tmp_path: Path) -> Path:
 def test_the_declared_state_of_this_checkout() -> None:
     declared = read_declared(ROOT)
     assert declared.tables == tuple(
-        f"chat.{name}" for name in ("profiles", "refresh_tokens", "relationships", "settings", "users")
+        f"chat.{name}" for name in ("context_keys", "profiles", "refresh_tokens", "relationships", "settings", "users")
     )
     assert {"app_api", "app_auth", "chat_backup"} <= set(users(declared))
     assert not {"chat_owner", "chat_definer"} & set(users(declared))
     position = {function.name: index for index, function in enumerate(declared.functions)}
-    assert position["chat.current_user_id"] < position["chat.context_is_active"] < position["chat.can_see"]
+    assert position["chat.current_user_id"] < position["chat.context_is_active"] < position["chat.answer_friendship"]
 
 
 MISTAKES = yaml.safe_load(Path(__file__).with_name("mistakes.yml").read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def test_a_mistake_is_named(checkout: Path, mistake: dict[str, str]) -> None:
 
 def test_missing_files_are_named(checkout: Path) -> None:
     (checkout / "sql/migrations/0002_profiles.rollback.sql").unlink()
-    with pytest.raises(DeclaredError, match=r"0002_profiles.rollback.sql: cannot be read"):
+    with pytest.raises(DeclaredError, match=r"0002_profiles.sql: has no rollback script: add 0002_profiles.rollback"):
         read_declared(checkout)
     (checkout / "sql/roles.yml").unlink()
     with pytest.raises(DeclaredError, match=r"roles.yml: file is missing"):

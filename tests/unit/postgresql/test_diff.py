@@ -20,17 +20,13 @@ from dbkeep.postgresql.inspect import (
     LiveRole,
     Membership,
 )
+from dbkeep.postgresql.tables import Tables
 
 Changes = Callable[[Live], list[Change]]
 
 
 def _without(values: dict[Any, Any], key: Any) -> dict[Any, Any]:
     return {name: value for name, value in values.items() if name != key}
-
-
-@pytest.fixture
-def changes(converged: Any) -> Callable[[Live], list[Change]]:
-    return lambda live: diff(converged.declared, live, converged.normal, converged.secrets)
 
 
 def test_as_declared_is_no_change(converged: Any, changes: Changes) -> None:
@@ -69,7 +65,7 @@ CASES: list[tuple[str, Callable[[Live], dict[str, Any]], list[tuple[str, str, st
         "membership",
         lambda live: {"memberships": live.memberships | {Membership("chat_owner", "app_api")}},
         [
-            ("membership", "app_api in chat_owner", 'REVOKE "chat_owner" FROM "app_api"'),
+            ("membership", "app_api in chat_owner", 'REVOKE "chat_owner" FROM "app_api" CASCADE'),
         ],
     ),
     (
@@ -85,7 +81,11 @@ CASES: list[tuple[str, Callable[[Live], dict[str, Any]], list[tuple[str, str, st
     ),
     (
         "before 16 a membership has no option",
-        lambda live: {"version": 150000, "memberships": frozenset(replace(m, inherit=True) for m in live.memberships)},
+        lambda live: {
+            "version": 150000,
+            "memberships": frozenset(replace(m, inherit=True) for m in live.memberships),
+            "tables": Tables(),
+        },
         [],
     ),
     (
@@ -96,7 +96,7 @@ CASES: list[tuple[str, Callable[[Live], dict[str, Any]], list[tuple[str, str, st
                 "membership",
                 "chat_monitor in pg_monitor",
                 (
-                    'REVOKE ADMIN OPTION FOR "pg_monitor" FROM "chat_monitor";\n'
+                    'REVOKE ADMIN OPTION FOR "pg_monitor" FROM "chat_monitor" CASCADE;\n'
                     'GRANT "pg_monitor" TO "chat_monitor" WITH ADMIN FALSE, SET TRUE, INHERIT TRUE'
                 ),
             ),

@@ -16,6 +16,9 @@ from dbkeep.engines import required_settings
 from dbkeep.postgresql.connect import connect
 from dbkeep.settings import PostgreSQLSettings
 
+# Debian's pg_ctlcluster writes the log there (postgresql-common).
+LOGS = "/var/log/postgresql/*.log"
+ROTATION = ("/usr/sbin/logrotate", "/etc/logrotate.d/postgresql-common")
 SETTINGS = """
 SELECT name, setting FROM pg_settings WHERE name IN (
     'ssl', 'ssl_min_protocol_version', 'password_encryption', 'listen_addresses', 'port', 'unix_socket_permissions',
@@ -24,7 +27,9 @@ SELECT name, setting FROM pg_settings WHERE name IN (
     'log_min_duration_statement', 'log_min_error_statement', 'log_statement', 'log_line_prefix', 'debug_print_parse',
     'debug_print_rewritten', 'debug_print_plan', 'shared_preload_libraries', 'pgaudit.log_parameter', 'pgaudit.log',
     'allow_system_table_mods', 'zero_damaged_pages', 'ignore_system_indexes', 'authentication_timeout',
-    'config_file', 'hba_file', 'ident_file')
+    'config_file', 'hba_file', 'ident_file', 'allow_alter_system', 'ssl_ciphers', 'pgaudit.log_catalog',
+    'log_replication_commands', 'log_lock_waits', 'log_checkpoints', 'log_hostname', 'log_timezone',
+    'max_slot_wal_keep_size')
 """
 
 QUERIES: dict[str, LiteralString] = {
@@ -59,8 +64,10 @@ QUERIES: dict[str, LiteralString] = {
         SELECT c.oid::regclass::text AS name, c.relkind::text AS kind, o.rolname AS owner,
             o.rolsuper OR o.rolbypassrls AS owner_bypasses,
             coalesce('security_invoker=true' = ANY (c.reloptions), false) AS invoker,
-            has_any_column_privilege('app_api', c.oid, 'SELECT') AS for_api,
-            has_any_column_privilege('app_auth', c.oid, 'SELECT') AS for_auth
+            has_schema_privilege('app_api', c.relnamespace, 'USAGE')
+                AND has_any_column_privilege('app_api', c.oid, 'SELECT') AS for_api,
+            has_schema_privilege('app_auth', c.relnamespace, 'USAGE')
+                AND has_any_column_privilege('app_auth', c.oid, 'SELECT') AS for_auth
         FROM pg_class c JOIN pg_authid o ON o.oid = c.relowner
         WHERE c.relkind IN ('v', 'm', 'f') AND c.relnamespace NOT IN
             ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) ORDER BY 1""",
@@ -97,6 +104,12 @@ QUERIES: dict[str, LiteralString] = {
     "archiver": """
         SELECT archived_count, failed_count, last_archived_time::text, last_failed_time::text,
             coalesce(last_failed_time > last_archived_time, failed_count > 0) AS failing FROM pg_stat_archiver""",
+    "socket_users": "SELECT map_name, sys_name, pg_username AS role, error FROM pg_ident_file_mappings",
+    "slots": "SELECT slot_name AS name, active, wal_status FROM pg_replication_slots ORDER BY 1",
+    "parameter_grants": """
+        SELECT parname AS name, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END AS role,
+            privilege_type AS privilege
+        FROM pg_parameter_acl, aclexplode(paracl) WHERE grantee <> 10 ORDER BY 1, 2""",
     "extensions": "SELECT extname AS name, extversion AS version FROM pg_extension ORDER BY 1",
 }
 
@@ -114,6 +127,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         [places["data_directory"], places["config_file"], places["hba_file"], places["ident_file"]]
     )
     facts["sockets"] = describe_files([f"{settings.socket_directory}/.s.PGSQL.{settings.port}"])
+    facts["logs"], facts["log_rotation"] = describe_files([LOGS]), describe_files(ROTATION)
     facts["data_on"] = str(Path(places["data_directory"]).parent)
     return facts
 

@@ -1,0 +1,98 @@
+"""Fills the chat tables of a throw-away server with as many users as wanted, in the shape the application gives them.
+
+Every constraint holds: the indexes are dropped and made again after the load, which is several times faster than
+keeping them, and a foreign key is checked as a whole when its constraint is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from psycopg import Connection, sql
+
+CHUNK = 250_000
+SETTINGS_EACH = 3
+
+# The n-th UUIDv7 (RFC 9562): n milliseconds after the first, the rest spread by a hash.
+HELPERS = """
+CREATE FUNCTION pg_temp.uuid7(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE RETURN encode(
+    int8send(((1718000000000 + n) << 16) | 28672 | (hashint8extended(n, 1) & 4095))
+    || int8send((hashint8extended(n, 2) & 4611686018427387903) | (1::bigint << 63)), 'hex')::uuid;
+"""
+USERS = """
+INSERT INTO chat.users (id, email, email_index, username, password_hash)
+SELECT pg_temp.uuid7(n), 'e1:' || repeat('x', 80), sha256(n::text::bytea), 'user-' || n,
+       '$argon2id$v=19$m=65536,t=3,p=4$' || repeat('s', 22) || '$' || repeat('h', 43)
+FROM generate_series(%(first)s::bigint, %(last)s) AS n
+"""
+PROFILES = """
+INSERT INTO chat.profiles (id, user_id, display_name, bio)
+SELECT pg_temp.uuid7(n + 3600000), pg_temp.uuid7(n), 'User ' || n, repeat('bio ', 20)
+FROM generate_series(%(first)s::bigint, %(last)s) AS n
+"""
+# Each user has four rows of its own and is the other side of four, far from it in the table: two friendships, a request
+# that waits, and a block.
+RELATIONSHIPS = """
+INSERT INTO chat.relationships (id, user_id, related_user_id, type, status, created_at)
+SELECT pg_temp.uuid7(n * 4 + kind.number), pg_temp.uuid7(n), pg_temp.uuid7((n + distance) %% %(users)s::bigint),
+       type, status, timestamptz '2026-01-01' + n * interval '1 second'
+FROM generate_series(%(first)s::bigint, %(last)s) AS n, (VALUES
+    (0, %(users)s::bigint / 97 + 1, 'friend', 'accepted'), (1, %(users)s::bigint / 11 + 1, 'friend', 'accepted'),
+    (2, %(users)s::bigint / 7 + 3, 'friend', 'pending'), (3, %(users)s::bigint / 3 + 5, 'blocked', 'accepted')
+) AS kind (number, distance, type, status)
+"""
+SETTINGS = """
+INSERT INTO chat.settings (id, user_id, key, value)
+SELECT pg_temp.uuid7(n * 3 + k), pg_temp.uuid7(n), 'setting.s' || k, '"value"'
+FROM generate_series(%(first)s::bigint, %(last)s) AS n, generate_series(1, %(settings)s::bigint) AS k WHERE n %% 10 = 0
+"""
+CONSTRAINTS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'chat'::regnamespace AND contype IN ('p', 'u', 'f') AND conrelid <> 'chat.context_keys'::regclass
+ORDER BY contype = 'f', contype
+"""
+INDEXES = """
+SELECT schemaname || '.' || indexname, indexdef FROM pg_indexes
+WHERE schemaname = 'chat' AND tablename <> 'context_keys'
+"""
+
+
+def fill(connection: Connection, users: int, progress: Callable[[str, float], None] = lambda *_: None) -> None:
+    """Make `users` users (at least 1,000), each with a profile and four relationships, every tenth with settings.
+
+    `connection` is a superuser's, in autocommit mode, on empty tables. `progress` hears what is done and how far.
+    """
+    connection.execute("SET synchronous_commit = off")
+    connection.execute("SET maintenance_work_mem = '512MB'")
+    connection.execute(HELPERS)
+    steps = {"users": USERS, "profiles": PROFILES, "relationships": RELATIONSHIPS, "settings": SETTINGS}
+    with _without_indexes(connection, progress):
+        for name, statement in steps.items():
+            for first in range(0, users, CHUNK):
+                last = min(first + CHUNK, users) - 1
+                values = {"first": first, "last": last, "users": users, "settings": SETTINGS_EACH}
+                connection.execute(statement.encode(), values)
+                progress(name, (last + 1) / users)
+    for table in steps:
+        connection.execute(sql.SQL("VACUUM (ANALYZE, FREEZE) {}").format(sql.Identifier("chat", table)))
+        progress(f"vacuum {table}", 1)
+
+
+@contextmanager
+def _without_indexes(connection: Connection, progress: Callable[[str, float], None]) -> Iterator[None]:
+    constraints = connection.execute(CONSTRAINTS).fetchall()
+    for table, name, _ in reversed(constraints):
+        drop = "ALTER TABLE {} DROP CONSTRAINT {}"
+        connection.execute(sql.SQL(drop).format(sql.SQL(table), sql.Identifier(name)))
+    indexes = connection.execute(INDEXES).fetchall()
+    for name, _ in indexes:
+        connection.execute(sql.SQL("DROP INDEX {}").format(sql.SQL(name)))
+    yield
+    for _, definition in indexes:
+        connection.execute(definition.encode())
+        progress(definition.split()[2] if "UNIQUE" not in definition else definition.split()[3], 1)
+    for table, name, definition in constraints:
+        add = "ALTER TABLE {} ADD CONSTRAINT {} {}"
+        connection.execute(sql.SQL(add).format(sql.SQL(table), sql.Identifier(name), sql.SQL(definition)))
+        progress(name, 1)

@@ -1,0 +1,1 @@
+ALTER TABLE chat.relationships VALIDATE CONSTRAINT relationships_block_waits_for_no_answer;

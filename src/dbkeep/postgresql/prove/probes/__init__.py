@@ -1,0 +1,1 @@
+"""The probes, by area. Importing `dbkeep.postgresql.prove.registry` loads them all."""

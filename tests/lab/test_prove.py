@@ -1,0 +1,30 @@
+"""`dbkeep prove -e`: a live server is attacked as every role over TLS, and is left as it was."""
+
+from __future__ import annotations
+
+from .conftest import UpLab, dbkeep
+
+
+def psql(lab: UpLab, statement: str) -> None:
+    lab.run(f"sudo -u postgres psql -qX -d chat -c '{statement}'")
+
+
+def test_a_live_server_is_proved_and_left_as_it_was(lab: UpLab) -> None:
+    before = lab.counts()["postgresql"]
+    done = dbkeep("prove", "postgresql", "-e", lab.name, "--json")
+    assert done.status == 0, done.out + done.err
+    assert lab.counts()["postgresql"] == before
+    document = done.json
+    assert document["disagreements"] == []
+    assert {"P08", "P16", "P17"} <= set(document["not_tried"])
+    assert len(document["probes"]) > 40
+
+
+def test_a_hole_in_a_live_server_is_found(lab: UpLab) -> None:
+    psql(lab, "CREATE POLICY probe ON chat.settings FOR SELECT TO app_api USING (true)")
+    try:
+        done = dbkeep("prove", "postgresql", "-e", lab.name, "--probes", "P01,P11", "--json")
+    finally:
+        psql(lab, "DROP POLICY probe ON chat.settings")
+    found = {(probe["id"], finding["target"]) for probe in done.json["probes"] for finding in probe["findings"]}
+    assert (done.status, found) == (1, {("P11", "chat.settings")})
