@@ -1,16 +1,16 @@
-"""`dbkeep agent migrate`: the migrations of the PostgreSQL server on this host."""
+"""`dbkeep agent migrate`: the migrations of the PostgreSQL or MongoDB server on this host."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import click
 
 from dbkeep.commands.exchange import answer, read_request
-from dbkeep.engines import required_settings
+from dbkeep.engines import engine, required_settings
+from dbkeep.mongodb import migrations
 from dbkeep.plan import Change
-from dbkeep.postgresql import Declared, history
-from dbkeep.settings import PostgreSQLSettings
+from dbkeep.postgresql import history
 
 
 @click.group("migrate")
@@ -21,32 +21,46 @@ def agent_migrate_group() -> None:
 @agent_migrate_group.command("status")
 def status_command() -> None:
     """Answer with every declared or applied migration."""
-    settings, declared, _ = _read()
-    answer({"migrations": [entry.as_json() for entry in history.status(settings, declared)]})
+    name, settings, declared, _ = _read()
+    entries = migrations.status(settings, declared) if name == "mongodb" else history.status(settings, declared)
+    answer({"migrations": [entry.as_json() for entry in entries]})
 
 
 @agent_migrate_group.command("up")
 def up_command() -> None:
     """Apply the pending migrations, up to the one that the request names."""
-    settings, declared, request = _read()
-    applied = history.up(settings, declared, to=request.get("to"), on_change=_report)
+    name, settings, declared, request = _read()
+    more: dict[str, Any] = {"to": request.get("to"), "on_change": _report}
+    if name == "mongodb":
+        applied = migrations.up(settings, declared, report=_say, **more)
+    else:
+        applied = history.up(settings, declared, **more)
     answer({"applied": [change.as_json() for change in applied], "held": []})
 
 
 @agent_migrate_group.command("down")
 def down_command() -> None:
     """Take migrations back, or answer with what that would remove."""
-    settings, declared, request = _read()
+    name, settings, declared, request = _read()
     allowed = bool(request.get("allow_destructive", False))
-    applied, held = history.down(settings, declared, to=request.get("to"), allow_destructive=allowed, on_change=_report)
+    more: dict[str, Any] = {"to": request.get("to"), "allow_destructive": allowed, "on_change": _report}
+    if name == "mongodb":
+        applied, held = migrations.down(settings, declared, report=_say, **more)
+    else:
+        applied, held = history.down(settings, declared, **more)
     answer({"applied": [change.as_json() for change in applied], "held": [change.as_json() for change in held]})
 
 
-def _read() -> tuple[PostgreSQLSettings, Declared, dict[str, Any]]:
+def _read() -> tuple[str, Any, Any, dict[str, Any]]:
+    """Return the engine, how to reach it, its declared state and the whole request."""
     request = read_request()
-    settings = cast(PostgreSQLSettings, required_settings("postgresql"))
-    return settings, Declared.model_validate(request["declared"]), request
+    name = request.get("engine", "postgresql")
+    return name, required_settings(name), engine(name).Declared.model_validate(request["declared"]), request
 
 
 def _report(change: Change) -> None:
-    click.echo(f"{change.kind} {change.target}: {change.summary}", err=True)
+    _say(f"{change.kind} {change.target}: {change.summary}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

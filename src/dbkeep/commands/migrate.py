@@ -1,4 +1,4 @@
-"""`dbkeep migrate`: the migrations of sql/migrations, on the servers of an environment."""
+"""`dbkeep migrate`: the migrations of sql/migrations or mongo/migrations, on the servers of an environment."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dbkeep.commands.plan import engine_hosts, environment_option, json_option, show_change, show_progress
+from dbkeep.engines import declared_state
 from dbkeep.environment import checkout, read_environment
 from dbkeep.errors import UsageError
 from dbkeep.postgresql import Declared, read_declared
@@ -18,22 +19,25 @@ from dbkeep.postgresql.locks import remarks
 from dbkeep.postgresql.models import Migration
 from dbkeep.remote import call
 
-ENGINE = "postgresql"
 console = Console(highlight=False, soft_wrap=True)
 COLOURS = {"applied": "green", "pending": "yellow", "edited": "red", "missing": "red"}
+engine_option = click.option(
+    "--engine", type=click.Choice(("postgresql", "mongodb")), default="postgresql", show_default=True
+)
 
 
 @click.group("migrate")
 def migrate_group() -> None:
-    """Show, apply and take back the migrations of PostgreSQL."""
+    """Show, apply and take back the migrations of PostgreSQL or MongoDB."""
 
 
 @migrate_group.command("status")
 @environment_option
+@engine_option
 @json_option
-def status_command(environment_name: str, as_json: bool) -> None:
+def status_command(environment_name: str, engine: str, as_json: bool) -> None:
     """List the migrations. Exit 0: all are applied; 1: one is pending, edited or missing."""
-    found = _ask(environment_name, "status")
+    found = _ask(environment_name, engine, "status")
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -47,21 +51,23 @@ def status_command(environment_name: str, as_json: bool) -> None:
 
 @migrate_group.command("up")
 @environment_option
+@engine_option
 @click.option("--to", metavar="ID", help="Apply no migration newer than this one.")
 @json_option
-def up_command(environment_name: str, to: str | None, as_json: bool) -> None:
+def up_command(environment_name: str, engine: str, to: str | None, as_json: bool) -> None:
     """Apply the pending migrations. Exit 0: they are applied; 1: one is refused or failed."""
-    _show(_ask(environment_name, "up", to=to), as_json=as_json)
+    _show(engine, _ask(environment_name, engine, "up", to=to), as_json=as_json)
 
 
 @migrate_group.command("down")
 @environment_option
+@engine_option
 @click.option("--to", metavar="ID", help="Take back all that are newer than this one; without it only the newest.")
 @click.option("--allow-destructive", is_flag=True, help="Do it; without this only what would be lost is said.")
 @json_option
-def down_command(environment_name: str, to: str | None, allow_destructive: bool, as_json: bool) -> None:
-    """Take the newest migration back by its rollback script. Exit 0: done; 1: held back, refused or failed."""
-    _show(_ask(environment_name, "down", to=to, allow_destructive=allow_destructive), as_json=as_json)
+def down_command(environment_name: str, engine: str, to: str | None, allow_destructive: bool, as_json: bool) -> None:
+    """Take the newest migration back by its rollback or `down`. Exit 0: done; 1: held back, refused or failed."""
+    _show(engine, _ask(environment_name, engine, "down", to=to, allow_destructive=allow_destructive), as_json=as_json)
 
 
 @migrate_group.command("sql")
@@ -71,7 +77,7 @@ def down_command(environment_name: str, to: str | None, allow_destructive: bool,
 @click.option("--rollback", is_flag=True, help="The scripts that take them back.")
 @json_option
 def sql_command(environment_name: str, ids: tuple[str, ...], every: bool, rollback: bool, as_json: bool) -> None:
-    """Print the pending migrations for review, or those named, with what each statement locks."""
+    """Print the pending migrations of PostgreSQL for review, or those named, with what each statement locks."""
     declared = read_declared(checkout())
     chosen = _chosen(declared, ids, environment_name, every=every)
     scripts = [_script(migration, rollback=rollback) for migration in chosen]
@@ -92,7 +98,7 @@ def _chosen(declared: Declared, ids: tuple[str, ...], environment_name: str, *, 
         raise UsageError(f"there is no migration {unknown[0]!r} in sql/migrations")
     if every or ids:
         return [migration for migration in declared.migrations if every or migration.id in ids]
-    found = _ask(environment_name, "status")["migrations"]
+    found = _ask(environment_name, "postgresql", "status")["migrations"]
     return [known[entry["id"]] for entry in found if entry["state"] == "pending"]
 
 
@@ -103,19 +109,20 @@ def _script(migration: Migration, *, rollback: bool) -> dict[str, Any]:
     return {"id": migration.id, "path": path, "locks": locks, "sql": text}
 
 
-def _ask(environment_name: str, word: str, **more: Any) -> dict[str, Any]:
+def _ask(environment_name: str, engine: str, word: str, **more: Any) -> dict[str, Any]:
     """Return the agent's answer with its host."""
     environment = read_environment(environment_name)
-    _, host = engine_hosts(environment, (ENGINE,))[0]
-    request = {"declared": read_declared(checkout()).model_dump(mode="json"), **more}
+    _, host = engine_hosts(environment, (engine,))[0]
+    declared = declared_state(engine, checkout(), environment.variables)
+    request = {"engine": engine, "declared": declared.model_dump(mode="json"), **more}
     return {"host": host.name, **call(host, ["migrate", word], request, on_progress=show_progress)}
 
 
-def _show(result: dict[str, Any], *, as_json: bool) -> None:
+def _show(engine: str, result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        console.print(f"[bold]{ENGINE}[/] on {escape(result['host'])}: {len(result['applied'])} changes applied")
+        console.print(f"[bold]{engine}[/] on {escape(result['host'])}: {len(result['applied'])} changes applied")
         for change in result["applied"]:
             show_change(change, statement=False)
         if result["held"]:

@@ -132,7 +132,7 @@ def _validator_changes(
             return
         summary = f"set the declared validator as a warning: {found}"
     elif offenders and not refused:
-        refused = f"{found}; repair them first, or apply with --warn"
+        refused = f"{found}; repair them first (dbkeep migrate up --engine mongodb), or apply with --warn"
     commands = [statements.change_collection(database, collection.name, wanted)]
     yield change("validator", target, summary, commands, before=present, after=wanted, refused=refused)
 

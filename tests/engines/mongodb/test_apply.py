@@ -90,7 +90,7 @@ def test_a_validator_that_documents_break_is_refused_with_count_and_examples(
         examples = ", ".join(map(str, ids[:3]))
         assert change.refused == (
             f"5 documents break the declared validator, for example _id {examples}; "
-            "repair them first, or apply with --warn"
+            "repair them first (dbkeep migrate up --engine mongodb), or apply with --warn"
         )
         with pytest.raises(ApplyError, match=r"^mongodb validator chat\.conversations: 5 documents break"):
             engine.apply(settings, declared, passwords)

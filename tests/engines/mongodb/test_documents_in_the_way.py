@@ -104,7 +104,8 @@ def test_a_search_that_does_not_end_in_its_time_refuses(server: Server) -> None:
     (change,) = server.plan(search_seconds=0.001)
     assert change.refused == (
         "whether documents break the declared validator is not known: 0.001 s were not enough "
-        "(--search-seconds gives it more time); repair them first, or apply with --warn"
+        "(--search-seconds gives it more time); "
+        "repair them first (dbkeep migrate up --engine mongodb), or apply with --warn"
     )
     with pytest.raises(ApplyError, match=r"is not known: 0\.001 s"):
         server.apply(search_seconds=0.001)

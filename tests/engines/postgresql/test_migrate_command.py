@@ -42,7 +42,7 @@ def run(ours: PostgreSQLSettings, monkeypatch: pytest.MonkeyPatch) -> Run:
             raise done.exception
         return dict(json.loads(done.stdout))
 
-    monkeypatch.setattr(migrate, "read_environment", lambda name: name)
+    monkeypatch.setattr(migrate, "read_environment", lambda _: SimpleNamespace(variables={}))
     monkeypatch.setattr(migrate, "engine_hosts", lambda *_: [("postgresql", SimpleNamespace(name="db1"))])
     monkeypatch.setattr(migrate, "call", call)
     monkeypatch.setattr(agent_migrate, "required_settings", lambda _: ours)
