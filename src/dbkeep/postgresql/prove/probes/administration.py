@@ -13,6 +13,7 @@ from dbkeep.postgresql.prove.probe import Finding, probe, require
 from dbkeep.postgresql.prove.world import World
 
 INSUFFICIENT_PRIVILEGE = "42501"
+FORBIDDEN_TO_ALL = "0A000"  # ALTER SYSTEM where allow_alter_system is off (17 and newer)
 OUTSIDER = "dbkeep_outsider"
 # Each fails for another reason where it is allowed, so that nothing is ever made or changed.
 ADMINISTRATION = {
@@ -78,7 +79,7 @@ def administration(world: World) -> Iterator[Finding]:
         with world.connect(role) as connection:
             for name, statement in ADMINISTRATION.items():
                 state = _refusal(connection, sql.SQL(statement))
-                if state != INSUFFICIENT_PRIVILEGE:
+                if state not in (INSUFFICIENT_PRIVILEGE, FORBIDDEN_TO_ALL):
                     yield Finding(role, name, f"is not refused ({state or 'works'})")
 
 
