@@ -26,6 +26,7 @@ from pydantic import SecretBytes, SecretStr
 
 import population
 from chat_api.configuration import Configuration, Credentials
+from chat_api.key_ring import KeyRing
 from chat_api.relationships import store as relationships
 from chat_api.settings import store as settings
 from chat_api.stores.postgresql import PostgreSQL
@@ -109,9 +110,9 @@ def _credentials(folder: Path, passwords: dict[str, str], context_key: str) -> C
     return Credentials(
         tls_certificate=folder / "server.crt", tls_key=folder / "server.key",
         postgresql_app_api=SecretStr(passwords["app_api"]), postgresql_app_auth=SecretStr(passwords["app_auth"]),
-        context_keys={number: SecretBytes(key) for number, key in context_keys.keys(context_key).items()},
+        context_keys=context_keys.keys(context_key),
         mongodb_chat_api=unused, redis_svc_api=unused, redis_svc_auth=unused,
-        token_key=SecretBytes(bytes(32)), field_keys={}, blind_index_key=SecretBytes(bytes(32)),
+        token_key=SecretBytes(bytes(32)), field_keys=KeyRing({1: bytes(32)}), blind_index_keys=KeyRing({1: bytes(32)}),
     )  # fmt: skip
 
 

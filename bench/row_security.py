@@ -146,7 +146,8 @@ def _measure(
     ):
         for query in bar.track(compared, description="measure"):
             for form, run in (("statement", _statement), ("server", _server), ("request", _request)):
-                with_security, without = [], []
+                with_security: list[float] = []
+                without: list[float] = []
                 for number in range(WARM_UP + runs):
                     values = sample.values()
                     context = signer.sign(values["me"], secured.info.backend_pid) if signer else plain(values["me"])

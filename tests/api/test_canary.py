@@ -30,6 +30,7 @@ from .conftest import ENGINES, PASSWORD, Authority, Servers, wait_until_ready, w
 
 TALKATIVE = {
     "log_statement": "all",
+    "wal_keep_size": "1GB",  # else a checkpoint may take away the WAL that is to be searched
     "log_min_duration_statement": "0",
     "log_parameter_max_length": "-1",
     "log_parameter_max_length_on_error": "-1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove.seed import Person, Seed
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+# A session that was closed counts against its role's connection limit until the server has noticed.
+SLOTS_ASKED, SLOT_SECONDS = 20, 0.1
 Keywords = Callable[[str], dict[str, Any]]
 Open = Callable[..., Connection]
 
@@ -64,7 +67,15 @@ class World:
         """Return a new autocommit connection as `role`, with its password; `options` override libpq's keywords."""
         # What a role's settings forbid, it may allow itself: they are no boundary, so no attack is stopped by them.
         own = {"autocommit": True, "options": "-c default_transaction_read_only=off"}
-        return psycopg.connect(**(self.keywords(role) | own | options))
+        keywords = self.keywords(role) | own | options
+        for _ in range(SLOTS_ASKED):
+            try:
+                return psycopg.connect(**keywords)
+            except psycopg.OperationalError as error:
+                if "too many connections" not in str(error):
+                    raise
+            time.sleep(SLOT_SECONDS)
+        return psycopg.connect(**keywords)
 
     def keywords(self, role: str) -> dict[str, Any]:
         """Return libpq's keywords for a connection as `role`; they hold its password."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_a_lock_that_is_freed_is_waited_for(
         if len(pauses) == 2:
             session.execute("COMMIT")
 
-    monkeypatch.setattr("dbkeep.postgresql.patience.time.sleep", sleep)
+    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=sleep))
     assert [change.target for change in history.up(server, grown)] == ["0099_notes"]
     assert len(pauses) == 2
     said = [record.message for record in caplog.records]
