@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dbkeep.mongodb import normalise, statements
-from dbkeep.mongodb.access_diff import role_changes, undeclared_access, user_changes
-from dbkeep.mongodb.collection_diff import collection_changes, view_changes
+from dbkeep.mongodb.diff_access import role_changes, undeclared_access, user_changes
+from dbkeep.mongodb.diff_collections import collection_changes, view_changes
 from dbkeep.mongodb.findings import Findings
 from dbkeep.mongodb.inspect import Live, LiveParameter
 from dbkeep.mongodb.migration_lock import RECORDS

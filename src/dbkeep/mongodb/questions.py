@@ -12,11 +12,11 @@ from typing import Any
 
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
-from dbkeep.mongodb.access_diff import role_differs
-from dbkeep.mongodb.collection_diff import validation_differs, view_differs
 from dbkeep.mongodb.connect import Client, Document, describe
+from dbkeep.mongodb.diff_access import role_differs
+from dbkeep.mongodb.diff_collections import validation_differs, view_differs
+from dbkeep.mongodb.diff_indexes import holds_other_keys, index_differs
 from dbkeep.mongodb.findings import Findings, Offenders
-from dbkeep.mongodb.index_diff import holds_other_keys, index_differs
 from dbkeep.mongodb.inspect import Live, LiveCollection, known_actions
 from dbkeep.mongodb.models import Collection, Declared, Index
 

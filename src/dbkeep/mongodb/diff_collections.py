@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from dbkeep.mongodb import normalise, statements
+from dbkeep.mongodb.diff_indexes import index_changes
 from dbkeep.mongodb.findings import Findings, Offenders
-from dbkeep.mongodb.index_diff import index_changes
 from dbkeep.mongodb.inspect import Live, LiveCollection
 from dbkeep.mongodb.models import Collection, Declared, View
 from dbkeep.mongodb.normalise import exact
