@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION chat.answer_friendship(requester uuid, accept boolean
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    me CONSTANT uuid := CASE WHEN chat.context_is_active() THEN chat.current_user_id() END;
+    me CONSTANT uuid := (SELECT id FROM chat.users WHERE id = chat.current_user_id() AND is_active);
 BEGIN
     UPDATE chat.relationships
     SET status = CASE WHEN accept THEN 'accepted' ELSE 'rejected' END

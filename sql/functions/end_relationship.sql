@@ -7,7 +7,7 @@ CREATE OR REPLACE FUNCTION chat.end_relationship(other uuid) RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    me CONSTANT uuid := CASE WHEN chat.context_is_active() THEN chat.current_user_id() END;
+    me CONSTANT uuid := (SELECT id FROM chat.users WHERE id = chat.current_user_id() AND is_active);
 BEGIN
     PERFORM chat.lock_pair(me, other);
     UPDATE chat.relationships SET type = 'friend'

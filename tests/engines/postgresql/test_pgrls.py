@@ -21,7 +21,7 @@ WAIVED = {
     for rule, settings in tomllib.loads(CONFIGURATION.read_text(encoding="utf-8"))["lint"]["rules"].items()
     for location in settings["allowlist"]
 }
-SESSION_FUNCTIONS = ("chat.current_user_id", "chat.context_is_active", "chat.can_see")
+SESSION_FUNCTIONS = ("chat.current_user_id", "chat.can_see")
 # What it cannot decide, so that tests of ours must: policies whose point is that a user sees rows of others, those of
 # chat.users, whose id it does not take for a tenant's, and those of service roles. The rest it proves; a policy that is
 # new here has to be thought about.

@@ -28,7 +28,8 @@ def test_the_declared_state_of_this_checkout() -> None:
     assert {"app_api", "app_auth", "chat_backup"} <= set(users(declared))
     assert not {"chat_owner", "chat_definer"} & set(users(declared))
     position = {function.name: index for index, function in enumerate(declared.functions)}
-    assert position["chat.current_user_id"] < position["chat.context_is_active"] < position["chat.answer_friendship"]
+    assert position["chat.current_user_id"] < position["chat.answer_friendship"]
+    assert position["chat.lock_pair"] < position["chat.end_relationship"]
 
 
 MISTAKES = yaml.safe_load(Path(__file__).with_name("mistakes.yml").read_text(encoding="utf-8"))

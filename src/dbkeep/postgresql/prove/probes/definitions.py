@@ -38,7 +38,7 @@ ANYWHERE = (
     "CREATE TEMPORARY TABLE probe ()",
     "CREATE VIEW chat.probe AS SELECT 1",
     "CREATE FUNCTION chat.probe() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    "CREATE OR REPLACE FUNCTION chat.context_is_active() RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+    "CREATE OR REPLACE FUNCTION chat.can_see(other uuid) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
     "ALTER FUNCTION chat.can_see(uuid) SECURITY INVOKER",
     "DROP FUNCTION chat.set_updated_at() CASCADE",
     "CREATE EXTENSION pg_trgm SCHEMA chat",
