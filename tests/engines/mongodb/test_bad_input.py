@@ -131,7 +131,8 @@ def test_an_apply_that_ended_anywhere_converges_when_it_is_run_again(
 ) -> None:
     with connect(plain) as client:
         empty(client)
-        commands = [command for change in engine.plan(plain, declared, passwords) for command in change.operation]
+        planned = [c for c in engine.plan(plain, declared, passwords) if c.kind != "migration"]
+        commands = [command for change in planned for command in change.operation]
         for command in commands[: int(share * len(commands))]:
             client[command.database].command(command.document)
         engine.apply(plain, declared, passwords)

@@ -14,7 +14,7 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from dbkeep.errors import UsageError
-from dbkeep.mongodb import migrations
+from dbkeep.mongodb import history
 from dbkeep.mongodb.batches import Pace
 from dbkeep.mongodb.connect import Client, connect
 from dbkeep.mongodb.connect import client as client_of
@@ -43,7 +43,7 @@ def client(running: MongoDBSettings) -> Iterator[Client]:
 
 KILLED = """
 import os, signal, sys
-from dbkeep.mongodb import migration_lock, migrations
+from dbkeep.mongodb import history, migration_lock
 from dbkeep.mongodb.batches import Pace
 from dbkeep.mongodb.models import Declared
 from dbkeep.settings import MongoDBSettings
@@ -57,9 +57,9 @@ def report(line):
         os.kill(os.getpid(), signal.SIGKILL)
 arguments = (MongoDBSettings.model_validate_json(settings), Declared.model_validate_json(declared))
 if back:
-    migrations.down(*arguments, allow_destructive=True, report=report, pace=Pace(batch=10))
+    history.down(*arguments, allow_destructive=True, report=report, pace=Pace(batch=10))
 else:
-    migrations.up(*arguments, report=report, pace=Pace(batch=10))
+    history.up(*arguments, report=report, pace=Pace(batch=10))
 """
 
 
@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_where_it_was_and_changes_no_document_twice(
     assert things.count_documents({"n": 1}) == 40
     assert states(running, mine) == {"0001_count_up": "pending"}
     said: list[str] = []
-    migrations.up(running, mine, report=said.append, pace=Pace(batch=10))
+    history.up(running, mine, report=said.append, pace=Pace(batch=10))
     assert said[0].startswith("waits up to 30 s for the lock of process ")
     assert said[1] == "0001_count_up: things: 50 of 95"
     assert things.distinct("n") == [1]
@@ -87,13 +87,13 @@ def test_a_killed_run_goes_on_where_it_was_and_changes_no_document_twice(
     killed(running, mine, batches=3, word="down")
     assert things.count_documents({"n": 0}) == 30
     assert states(running, mine) == {"0001_count_up": "applied"}
-    with pytest.raises(ApplyError, match="taking it back was interrupted: run `migrate down` again first"):
-        migrations.up(running, mine)
-    migrations.down(running, mine, allow_destructive=True)
+    with pytest.raises(ApplyError, match="taking it back was interrupted: run `dbkeep migrate down` again first"):
+        history.up(running, mine)
+    history.down(running, mine, allow_destructive=True)
     assert things.distinct("n") == [0]
     assert states(running, mine) == {"0001_count_up": "pending"}
     # A new run is a new run, not what is left of the one before.
-    migrations.up(running, mine)
+    history.up(running, mine)
     assert things.distinct("n") == [1]
 
 
@@ -104,16 +104,14 @@ def test_two_cannot_migrate_at_once(running: MongoDBSettings, client: Client, de
     def slowly(_: str) -> None:
         refused.wait(0.3)
 
-    first = threading.Thread(
-        target=migrations.up, args=(running, mine), kwargs={"report": slowly, "pace": Pace(batch=1)}
-    )
+    first = threading.Thread(target=history.up, args=(running, mine), kwargs={"report": slowly, "pace": Pace(batch=1)})
     first.start()
     try:
         while not client["chat"]["things"].count_documents({"n": 1}):
             assert first.is_alive()
             time.sleep(0.02)
         with pytest.raises(UsageError, match=r"^process \d+ on \S+ is migrating this database: wait for it"):
-            migrations.up(running, mine)
+            history.up(running, mine)
     finally:
         refused.set()
         first.join()
@@ -130,7 +128,7 @@ def test_one_that_lost_its_lock_writes_nothing_more(
         client["chat"][RECORDS].update_one({"_id": LOCK}, {"$set": {"owner": "another"}})
 
     with pytest.raises(ApplyError, match="lost the lock: another migrator took over"):
-        migrations.up(running, with_migrations(declared, migration()), report=steal, pace=Pace(batch=10))
+        history.up(running, with_migrations(declared, migration()), report=steal, pace=Pace(batch=10))
     assert client["chat"]["things"].count_documents({"n": 1}) == 10
     assert client["chat"][RECORDS].count_documents({"_id": LOCK}) == 1
 
@@ -173,7 +171,7 @@ def test_it_waits_for_a_secondary_that_is_behind(folder: Path, declared: Declare
             hold_back(secondary)
             pace = Pace(batch=1, lag_seconds=1)
             run = threading.Thread(
-                target=migrations.up, args=(members[0], mine), kwargs={"report": said.append, "pace": pace}
+                target=history.up, args=(members[0], mine), kwargs={"report": said.append, "pace": pace}
             )
             run.start()
             try:
