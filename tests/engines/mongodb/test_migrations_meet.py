@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.settings import MongoDBSettings
 
 from .counting import fill, migration, states, with_migrations
-from .test_bad_input import initiate
+from .members import replica_set
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +159,7 @@ def hold_back(secondary: Client) -> None:
 def test_it_waits_for_a_secondary_that_is_behind(folder: Path, declared: Declared) -> None:
     said: list[str] = []
     mine = with_migrations(declared, migration())
-    with ExitStack() as stack:
-        members = [stack.enter_context(sandbox.start(folder / f"lag-{number}", initiate=False)) for number in range(3)]
-        initiate(members, miss_primary_ms=60_000)
+    with replica_set(folder / "lag", miss_primary_ms=60_000) as members:
         with connect(members[0]) as connection:
             fill(connection, 1000)
             behind = secondaries(connection)[0]
