@@ -56,6 +56,7 @@ def test_every_query_of_the_api_reads_an_index_and_hardly_more_documents_than_it
     filled: Client, settings: MongoDBSettings, declared: Declared, passwords: dict[str, str], messages: int
 ) -> None:
     found = queries(filled, settings, passwords["chat_api"], messages)
+    assert list(engine.plan(settings, declared, passwords, documents=True, search_seconds=600)) == []
     wrong = [
         query
         for query in found
