@@ -43,9 +43,7 @@ def declared_with(collections: int) -> Declared:
     granted = tuple(Privilege(collection=each.name, actions=("find", "insert", "update")) for each in more)
     first, *roles = declared.roles
     first = first.model_copy(update={"privileges": (*first.privileges, *granted)})
-    return declared.model_copy(
-        update={"collections": (*declared.collections, *more), "roles": (first, *roles), "migrations": ()}
-    )
+    return declared.model_copy(update={"collections": (*declared.collections, *more), "roles": (first, *roles)})
 
 
 def seconds(work: Callable[[], object]) -> float:

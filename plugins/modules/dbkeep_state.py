@@ -88,6 +88,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         made = apply(plan, lambda _: None, allow_destructive=allow)
     else:
         made = face.apply(settings, declared, module.params["secrets"], allow_destructive=allow)
+        if held:  # a migration may have made way for what waited
+            _, held = hold_back(face.plan(settings, declared, module.params["secrets"]), allow_destructive=allow)
     for change in held:
         waits_for = change.waits_for or "allow_destructive"
         module.warn(f"{change.kind} {change.target}: {change.summary}: held back, it needs {waits_for}")

@@ -25,8 +25,9 @@ FILES = {
     "notifications/repository.py",
     "notifications/preferences.py",
 }
-# The client itself, and what its errors and the places in its indexes are called.
-ALSO_IMPORT_THE_DRIVER = {"stores/mongodb.py", "problems.py", "paging.py"}
+# The client itself, and who needs no more of the driver than the names of its errors and of an _id.
+STORE = "stores/mongodb.py"
+PARTS = {"problems.py": {"pymongo.errors"}, "paging.py": {"bson"}}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -38,10 +39,10 @@ def imported(module: ast.Module) -> set[str]:
     names = set()
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").partition(".")[0])
-    return names
+            names.add(node.module or "")
+    return {name for name in names if name.partition(".")[0] in {"pymongo", "bson"}}
 
 
 def attributes(module: ast.Module) -> set[str]:
@@ -49,12 +50,14 @@ def attributes(module: ast.Module) -> set[str]:
 
 
 def test_no_other_module_imports_the_driver() -> None:
-    found = {name for name, module in modules() if imported(module) & {"pymongo", "bson"}}
-    assert found == FILES - {"notifications/preferences.py"} | ALSO_IMPORT_THE_DRIVER
+    found = {name: imported(module) for name, module in modules() if imported(module)}
+    assert found.keys() == FILES - {"notifications/preferences.py"} | {STORE} | PARTS.keys()
+    assert {name: found[name] for name in PARTS} == PARTS
 
 
 def test_no_other_module_asks_for_a_collection() -> None:
     assert {name for name, module in modules() if "collection" in attributes(module)} == FILES
+    assert {name for name, module in modules() if "_database" in attributes(module)} == {STORE}
 
 
 METHODS = [

@@ -64,6 +64,12 @@ class Conversations:
         return _conversation(document)
 
     @scalars_only
+    async def require(self, acting_user: UUID, conversation_id: ObjectIdText) -> None:
+        """Raise a 404 Problem unless `acting_user` takes part in the conversation."""
+        if await self._collection.find_one(_own(acting_user, conversation_id), {"_id": 1}) is None:
+            raise not_found("conversation")
+
+    @scalars_only
     async def page(self, acting_user: UUID, limit: Limit, before: InstanceOf[Cursor] | None) -> ConversationPage:
         """Return the conversations of `acting_user`, the latest active first."""
         older = before.older("last_message_at") if before else {}

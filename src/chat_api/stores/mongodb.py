@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +10,13 @@ from pydantic import ConfigDict, validate_call
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
 
 from chat_api.configuration import Configuration, Credentials
 
+logger = logging.getLogger(__name__)
+
+AUTHENTICATION_FAILED = 18
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 
@@ -62,5 +67,11 @@ class MongoDB:
         await self._client.close()
 
     async def ready(self) -> None:
-        """Return if a primary answers chat_api; raises pymongo.errors.ConnectionFailure otherwise."""
-        await self._database.command("ping")
+        """Return if a primary answers chat_api; raises pymongo.errors.PyMongoError otherwise."""
+        try:
+            await self._database.command("ping")
+        except OperationFailure as error:
+            if error.code == AUTHENTICATION_FAILED:
+                refusal = "mongodb refuses the password of chat_api: playbooks/site.yml sets it and gives it to the API"
+                logger.warning(refusal)
+            raise

@@ -46,12 +46,14 @@ def apply_command(name: str) -> None:
     settings = required_settings(name)
     declared = face.Declared.model_validate(request["declared"])
     secrets, options = request.get("secrets", {}), request.get("options", {})
+    progress = {"report": _say} if name == "mongodb" else {}
     applied = face.apply(
         settings,
         declared,
         secrets,
         allow_destructive=bool(request.get("allow_destructive", False)),
         on_change=_report,
+        **progress,
         **options,
     )
     _, held = hold_back(face.plan(settings, declared, secrets, **options), allow_destructive=False)
@@ -59,7 +61,11 @@ def apply_command(name: str) -> None:
 
 
 def _report(change: Change) -> None:
-    click.echo(f"{change.kind} {change.target}: {change.summary}", err=True)
+    _say(f"{change.kind} {change.target}: {change.summary}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @agent_group.command("facts")

@@ -8,9 +8,9 @@ import click
 
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.engines import engine, required_settings
-from dbkeep.mongodb import migrations
+from dbkeep.mongodb import history as mongodb_history
 from dbkeep.plan import Change
-from dbkeep.postgresql import history
+from dbkeep.postgresql import history as postgresql_history
 
 
 @click.group("migrate")
@@ -22,7 +22,11 @@ def agent_migrate_group() -> None:
 def status_command() -> None:
     """Answer with every declared or applied migration."""
     name, settings, declared, _ = _read()
-    entries = migrations.status(settings, declared) if name == "mongodb" else history.status(settings, declared)
+    entries = (
+        mongodb_history.status(settings, declared)
+        if name == "mongodb"
+        else postgresql_history.status(settings, declared)
+    )
     answer({"migrations": [entry.as_json() for entry in entries]})
 
 
@@ -32,9 +36,9 @@ def up_command() -> None:
     name, settings, declared, request = _read()
     more: dict[str, Any] = {"to": request.get("to"), "on_change": _report}
     if name == "mongodb":
-        applied = migrations.up(settings, declared, report=_say, **more)
+        applied = mongodb_history.up(settings, declared, report=_say, **more)
     else:
-        applied = history.up(settings, declared, **more)
+        applied = postgresql_history.up(settings, declared, **more)
     answer({"applied": [change.as_json() for change in applied], "held": []})
 
 
@@ -45,9 +49,9 @@ def down_command() -> None:
     allowed = bool(request.get("allow_destructive", False))
     more: dict[str, Any] = {"to": request.get("to"), "allow_destructive": allowed, "on_change": _report}
     if name == "mongodb":
-        applied, held = migrations.down(settings, declared, report=_say, **more)
+        applied, held = mongodb_history.down(settings, declared, report=_say, **more)
     else:
-        applied, held = history.down(settings, declared, **more)
+        applied, held = postgresql_history.down(settings, declared, **more)
     answer({"applied": [change.as_json() for change in applied], "held": [change.as_json() for change in held]})
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from pymongo.errors import ConnectionFailure, PyMongoError
 
@@ -14,14 +16,24 @@ from dbkeep.mongodb import diff as _diff
 from dbkeep.mongodb import inspect as _inspect
 from dbkeep.mongodb import questions as _questions
 from dbkeep.mongodb import statements
+from dbkeep.mongodb.batches import Pace
+from dbkeep.mongodb.migration_lock import MigrationLock
+from dbkeep.mongodb.migrations import Migrator
 from dbkeep.mongodb.models import Declared
-from dbkeep.plan import Change, Plan
+from dbkeep.plan import ApplyError, Change, Plan, Risk
 from dbkeep.plan import apply as apply_plan
 from dbkeep.settings import MongoDBSettings
 
 __all__ = ["Declared", "apply", "counts", "plan", "read_declared", "users", "version"]
 
 SEARCH_SECONDS = 60
+
+OnChange = Callable[[Change], None]
+Report = Callable[[str], None]
+
+
+def quiet(_: Any) -> None:
+    """Say nothing of what goes on."""
 
 
 def read_declared(root: Path) -> Declared:
@@ -62,26 +74,61 @@ def apply(
     secrets: Mapping[str, str],
     *,
     allow_destructive: bool = False,
-    on_change: Callable[[Change], None] = lambda _: None,
+    on_change: OnChange = quiet,
+    report: Report = quiet,
     warn: bool = False,
     search_seconds: float = SEARCH_SECONDS,
 ) -> tuple[Change, ...]:
     """Make the server what is declared and return the changes made; `warn` and `search_seconds` are those of `plan`.
 
-    Raises UsageError as plan does, ApplyError before the first change when one is refused and at the first that fails.
+    What waits for migrations is planned and applied again after them. `report` is told how far a migration is.
+
+    Raises UsageError as plan does and while another one migrates, ApplyError before the first change when one is
+    refused and at the first that fails.
     """
+    made: tuple[Change, ...] = ()
     with _connect.connect(settings) as connection:
-        planned = _plan(connection, settings, declared, secrets, _questions.Search(search_seconds), warn=warn)
+        while True:
+            search = _questions.Search(search_seconds)
+            planned = _plan(connection, settings, declared, secrets, search, warn=warn)
+            try:
+                done = run(
+                    connection, settings, planned,
+                    allow_destructive=allow_destructive, on_change=on_change, report=report,
+                )  # fmt: skip
+            except ApplyError as error:
+                raise ApplyError(str(error), made + error.applied) from error.__cause__
+            made += done
+            if not any(change.kind == "migration" and change.risk is not Risk.SAFE for change in done):
+                return made
+
+
+def run(
+    connection: _connect.Client,
+    settings: MongoDBSettings,
+    planned: Plan,
+    *,
+    allow_destructive: bool = False,
+    on_change: OnChange = quiet,
+    report: Report = quiet,
+    pace: Pace = Pace(),  # noqa: B008 - frozen
+) -> tuple[Change, ...]:
+    """Run a plan, under the lock of the migrations if it has one, and return the changes made.
+
+    Raises ApplyError when a change is refused or fails, UsageError while another one migrates.
+    """
+    with ExitStack() as stack:
+        migrator: Migrator | None = None
+        migrates = any(isinstance(change.operation, statements.RunMigration) for change in planned)
+        if migrates and not any(change.refused for change in planned):
+            lock = stack.enter_context(MigrationLock(connection, settings.database, report))
+            migrator = Migrator(connection, settings.database, lock, pace, report)
 
         def execute(change: Change) -> None:
-            for command in change.operation:
-                try:
-                    _run(connection, settings, command)
-                except ConnectionFailure as error:
-                    lost = f"lost the primary: {_connect.describe(error)}"
-                    raise DbkeepError(f"{lost}; when the replica set has one, run the same command again") from None
-                except PyMongoError as error:
-                    raise DbkeepError(_connect.describe(error)) from None
+            if migrator and isinstance(change.operation, statements.RunMigration):
+                migrator.run(change.operation)
+            else:
+                _execute(connection, settings, change)
 
         return apply_plan(planned, execute, allow_destructive=allow_destructive, on_change=on_change)
 
@@ -115,6 +162,17 @@ def _plan(
     live = _inspect.inspect(connection, settings, wanted, parameters)
     findings = _questions.ask(connection, declared, live, search)
     return Plan(statements.ENGINE, tuple(_diff.diff(declared, live, findings, wanted, warn=warn)))
+
+
+def _execute(connection: _connect.Client, settings: MongoDBSettings, change: Change) -> None:
+    for command in change.operation:
+        try:
+            _run(connection, settings, command)
+        except ConnectionFailure as error:
+            lost = f"lost the primary: {_connect.describe(error)}"
+            raise DbkeepError(f"{lost}; when the replica set has one, run the same command again") from None
+        except PyMongoError as error:
+            raise DbkeepError(_connect.describe(error)) from None
 
 
 def _run(connection: _connect.Client, settings: MongoDBSettings, command: statements.Command) -> None:

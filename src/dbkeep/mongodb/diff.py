@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dbkeep.mongodb import normalise, statements
 from dbkeep.mongodb.diff_access import role_changes, undeclared_access, user_changes
 from dbkeep.mongodb.diff_collections import collection_changes, view_changes
+from dbkeep.mongodb.diff_migrations import migration_changes
 from dbkeep.mongodb.findings import Findings
 from dbkeep.mongodb.inspect import Live, LiveParameter
 from dbkeep.mongodb.migration_lock import RECORDS
@@ -18,14 +19,21 @@ from dbkeep.plan import Change, Risk
 def diff(
     declared: Declared, live: Live, findings: Findings, secrets: Mapping[str, str], *, warn: bool = False
 ) -> list[Change]:
-    """Return the changes that turn `live` into `declared`: what is missing first, what is undeclared last."""
+    """Return the changes that turn `live` into `declared`: what is missing first, what is undeclared last.
+
+    Migrations come when everything that they may need is there, and before a collection goes that they may read. What
+    documents stand in the way of waits for those that are pending.
+    """
+    migrations = list(migration_changes(declared, live.migrations, live.collections))
+    pending = tuple(change.target for change in migrations if not change.refused)
     return [
         *_server(declared, live),
-        *collection_changes(declared, live, findings, warn=warn),
+        *collection_changes(declared, live, findings, pending=pending, warn=warn),
         *view_changes(declared, live, findings),
         *role_changes(declared, live, findings),
         *user_changes(declared, live, secrets),
         *undeclared_access(declared, live),
+        *migrations,
         *_undeclared_collections(declared, live),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dbkeep.mongodb import normalise, statements
@@ -21,11 +21,15 @@ _IN_PLACE = frozenset({"changeStreamPreAndPostImages", "expireAfterSeconds", "si
 _KEEPS_LESS = frozenset({"expireAfterSeconds", "size", "max"})
 
 
-def collection_changes(declared: Declared, live: Live, findings: Findings, *, warn: bool) -> Iterator[Change]:
+def collection_changes(
+    declared: Declared, live: Live, findings: Findings, *, pending: Sequence[str] = (), warn: bool
+) -> Iterator[Change]:
     """Yield what makes the collections, their validators and indexes as declared.
 
-    With `warn` a validator that documents break is set as a warning, where it would be refused.
+    What documents break is refused, or waits for the `pending` migrations, which may mend them. With `warn` a validator
+    is set as a warning then.
     """
+    migrations = f"migration {', '.join(pending)} first" if pending else None
     database = declared.database
     for collection in declared.collections:
         target = f"{database}.{collection.name}"
@@ -37,9 +41,9 @@ def collection_changes(declared: Declared, live: Live, findings: Findings, *, wa
             yield _creation(database, collection, findings)
         else:
             yield from _option_changes(database, collection, present)
-            yield from _validator_changes(database, collection, present, findings, warn=warn)
+            yield from _validator_changes(database, collection, present, findings, migrations, warn=warn)
         if not collection.time_series:
-            yield from index_changes(database, collection, present, findings)
+            yield from index_changes(database, collection, present, findings, migrations)
     for name, offenders in findings.breaking.items():
         yield from _documents(f"{database}.{name}", offenders)
 
@@ -117,24 +121,34 @@ def _validation(live: LiveCollection) -> Document:
 
 
 def _validator_changes(
-    database: str, collection: Collection, live: LiveCollection, findings: Findings, *, warn: bool
+    database: str,
+    collection: Collection,
+    live: LiveCollection,
+    findings: Findings,
+    migrations: str | None,
+    *,
+    warn: bool,
 ) -> Iterator[Change]:
     if not validation_differs(collection, live):
         return
     target, wanted, present = f"{database}.{collection.name}", statements.validation(collection), _validation(live)
     offenders = findings.violations.get(collection.name, Offenders())
     summary = "set the declared validator, level and action"
-    refused = findings.rejected.get(("validator", collection.name))
+    refused, waits_for = findings.rejected.get(("validator", collection.name)), None
     found = offenders.describe("breaks the declared validator", "break the declared validator")
     if offenders and warn:
         wanted = wanted | {"validationAction": "warn"}
         if exact(wanted) == exact(present):
             return
         summary = f"set the declared validator as a warning: {found}"
+    elif offenders and not refused and migrations:
+        summary, waits_for = f"{summary}: {found}", migrations
     elif offenders and not refused:
-        refused = f"{found}; repair them first (dbkeep migrate up --engine mongodb), or apply with --warn"
+        refused = f"{found}; repair them first by a migration, or apply with --warn"
     commands = [statements.change_collection(database, collection.name, wanted)]
-    yield change("validator", target, summary, commands, before=present, after=wanted, refused=refused)
+    yield change(
+        "validator", target, summary, commands, before=present, after=wanted, refused=refused, waits_for=waits_for
+    )
 
 
 def _documents(target: str, offenders: Offenders) -> Iterator[Change]:

@@ -67,9 +67,13 @@ def _specification(collection: Collection, index: Index) -> Document:
 
 
 def index_changes(
-    database: str, collection: Collection, live: LiveCollection | None, findings: Findings
+    database: str,
+    collection: Collection,
+    live: LiveCollection | None,
+    findings: Findings,
+    migrations: str | None = None,
 ) -> Iterator[Change]:
-    """Yield the changes of one collection's indexes."""
+    """Yield the changes of one collection's indexes; `migrations` are those that may mend what repeats."""
     present = {name: index for name, index in (live.indexes if live else {}).items() if name != PRIMARY_KEY}
     declared = {index.name for index in collection.indexes}
     bridges = {index.name + BRIDGE for index in collection.indexes} & present.keys()
@@ -80,7 +84,9 @@ def index_changes(
             before = {name: present[name] for name in replaced}
             for name in replaced:
                 undeclared.pop(name, None)
-            yield _change(database, collection, index, before=before, live=live, findings=findings)
+            yield _change(
+                database, collection, index, before=before, live=live, findings=findings, migrations=migrations
+            )
             bridges.discard(index.name + BRIDGE)
     for name in sorted(bridges):
         commands = [statements.drop_index(database, collection.name, name)]
@@ -108,6 +114,7 @@ def _change(
     before: dict[str, Document],
     live: LiveCollection | None,
     findings: Findings,
+    migrations: str | None,
 ) -> Change:
     wanted, place = _specification(collection, index), (collection.name, index.name)
     options = _in_place(before.get(index.name), wanted)
@@ -124,8 +131,11 @@ def _change(
         summary, risk = f"{summary}; the server then removes the documents past their date", Risk.DESTRUCTIVE
     refused = findings.rejected.get(("index", f"{collection.name}.{index.name}"))
     duplicates = findings.duplicates.get(place)
-    if duplicates:
-        found = duplicates.describe("repeats the key of another", "repeat the key of another")
+    found = duplicates.describe("repeats the key of another", "repeat the key of another") if duplicates else ""
+    waits_for = migrations if duplicates and not refused else None
+    if waits_for:
+        summary = f"{summary}; it is unique and {found}"
+    elif duplicates:
         refused = f"it is unique and {found}; repair them first"
     return change(
         "index",
@@ -136,6 +146,7 @@ def _change(
         after=wanted,
         risk=risk,
         refused=refused,
+        waits_for=waits_for,
     )
 
 

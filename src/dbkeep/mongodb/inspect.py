@@ -15,6 +15,7 @@ from pymongo.errors import ConnectionFailure, OperationFailure
 from pymongo.saslprep import saslprep
 
 from dbkeep.mongodb.connect import LOGON_REFUSED, Client, Document, administrator, client
+from dbkeep.mongodb.migration_lock import RECORDS
 from dbkeep.settings import MongoDBSettings
 
 # The server's own collections, which it makes and needs; every other system.* is somebody's doing.
@@ -62,6 +63,15 @@ class LiveUser:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveMigration:
+    """An applied migration; `back` says that somebody began to take it back."""
+
+    digest: str
+    applied_at: datetime
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LiveParameter:
     value: Any
     settable: bool = True
@@ -82,6 +92,7 @@ class Live:
     passwords: frozenset[str] = frozenset()
     parameters: dict[str, dict[str, LiveParameter]] = field(default_factory=dict)
     profiling_level: int = 0
+    migrations: dict[str, LiveMigration] = field(default_factory=dict)
 
 
 def inspect(
@@ -99,22 +110,34 @@ def inspect(
     # A plan mostly waits for answers.
     with ThreadPoolExecutor(QUESTIONS_AT_ONCE) as threads:
         answers = threads.map(has_its_password, known)
-        entries = [
-            entry
-            for entry in connection[settings.database].list_collections()
-            if not entry["name"].startswith(SERVERS_OWN)
-        ]
-        looked_at = threads.map(lambda entry: _collection(connection, settings.database, entry), entries)
-        collections = {collection.name: collection for collection in looked_at}
+        found = collections(connection, settings.database)
         passwords = frozenset(user for user, answer in zip(known, answers, strict=True) if answer)
     return Live(
-        collections=collections,
+        collections=found,
         roles=_roles(connection),
         users=users,
         passwords=passwords,
         parameters=_parameters(connection, settings, parameters),
         profiling_level=int(connection[settings.database].command("profile", -1)["was"]),
+        migrations=migrations(connection, settings.database),
     )
+
+
+def collections(connection: Client, database: str) -> dict[str, LiveCollection]:
+    """Return the collections, views and time series of a database by name."""
+    entries = [entry for entry in connection[database].list_collections() if not entry["name"].startswith(SERVERS_OWN)]
+    with ThreadPoolExecutor(QUESTIONS_AT_ONCE) as threads:
+        looked_at = threads.map(lambda entry: _collection(connection, database, entry), entries)
+        return {collection.name: collection for collection in looked_at}
+
+
+def migrations(connection: Client, database: str) -> dict[str, LiveMigration]:
+    """Return the migrations that are applied, or were until somebody began to take them back."""
+    records = connection[database][RECORDS].find({"applied_at": {"$type": "date"}})
+    return {
+        record["_id"]: LiveMigration(record["sha256"], record["applied_at"], bool(record.get("back")))
+        for record in records
+    }
 
 
 def accepts(settings: MongoDBSettings, user: str, password: str) -> bool:

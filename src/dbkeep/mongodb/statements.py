@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbkeep.mongodb.models import Collection, Index, Privilege, Role, User, View
+from dbkeep.mongodb.models import Collection, Index, Migration, Privilege, Role, User, View
 from dbkeep.plan import Change
 
 Document = dict[str, Any]
@@ -28,6 +28,14 @@ class Command:
     database: str
     document: Document
     member: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunMigration:
+    """Runs in batches of documents and not as commands. `back` takes the migration back."""
+
+    migration: Migration
+    back: bool = False
 
 
 def change(

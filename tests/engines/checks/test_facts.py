@@ -8,6 +8,7 @@ from bson import ObjectId
 
 from dbkeep.checks.facts import mongodb as mongodb_facts
 from dbkeep.checks.facts import redis as redis_facts
+from dbkeep.checks.facts.compliance import Compliance
 from dbkeep.mongodb.connect import connect as connect_mongodb
 from dbkeep.redis.connect import connect as connect_redis
 from dbkeep.sandbox import mongodb, redis
@@ -41,13 +42,16 @@ def test_mongodb_facts_hold_validators_and_the_documents_that_break_them(tmp_pat
         client.chat.create_collection("messages", validator=schema)
         client.chat.create_collection("open")
         client.chat.messages.insert_one({"_id": ObjectId()})
-        clean = mongodb_facts.describe(client, "chat")
+        place = tmp_path / "documents.json"
+        clean = mongodb_facts.describe(client, "chat", Compliance(place))
         client.chat.messages.insert_one({"stray": 1}, bypass_document_validation=True)
         client.chat.command("collMod", "messages", validationLevel="moderate")
-        broken = mongodb_facts.describe(client, "chat")
+        broken = mongodb_facts.describe(client, "chat", Compliance(place))
     before, after = ({c["name"]: c for c in found["collections"]}["messages"] for found in (clean, broken))
-    assert (before["level"], before["action"], before["closed"], before["breaking"]) == ("strict", "error", True, 0)
-    assert (after["level"], after["breaking"]) == ("moderate", 1)
+    assert (before["level"], before["action"], before["closed"]) == ("strict", "error", True)
+    assert (before["compliance"]["breaking"], before["compliance"]["searched"]) == (None, 1)
+    assert after["level"] == "moderate"
+    assert ObjectId.is_valid(after["compliance"]["breaking"])
     unguarded = {c["name"]: c for c in clean["collections"]}["open"]
     assert not unguarded["closed"]
     assert clean["parameters"]["enableLocalhostAuthBypass"] in (True, False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbkeep.mongodb import migrations
+from dbkeep.mongodb import history
 from dbkeep.mongodb.connect import Client
 from dbkeep.mongodb.models import Declared, Migration
 from dbkeep.settings import MongoDBSettings
@@ -34,4 +34,4 @@ def fill(client: Client, count: int) -> None:
 
 
 def states(settings: MongoDBSettings, declared: Declared) -> dict[str, str]:
-    return {entry.id: entry.state for entry in migrations.status(settings, declared)}
+    return {entry.id: entry.state for entry in history.status(settings, declared)}

@@ -26,6 +26,7 @@ def test_everything_declared_was_in_the_first_plan(
     wanted |= {f"view chat.{view.name}" for view in declared.views}
     wanted |= {f"parameter {address(empty)} {name}" for name in ("scramSHA256IterationCount",)}
     wanted |= {f"role {role.name}" for role in declared.roles} | {f"user {user.name}" for user in declared.users}
+    wanted |= {f"migration {migration.id}" for migration in declared.migrations}
     assert set(first_plan) == wanted
 
 
@@ -38,7 +39,8 @@ def test_applied_twice_changes_nothing(
 
 def test_version_and_counts(settings: MongoDBSettings, declared: Declared) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", engine.version(settings))
-    assert engine.counts(settings) == {f"chat.{collection.name}": 0 for collection in declared.collections}
+    wanted = {f"chat.{collection.name}": 0 for collection in declared.collections}
+    assert engine.counts(settings) == wanted | {"chat.dbkeep_migrations": len(declared.migrations)}
 
 
 def test_a_changed_password_is_set_and_never_shown(
@@ -90,7 +92,7 @@ def test_a_validator_that_documents_break_is_refused_with_count_and_examples(
         examples = ", ".join(map(str, ids[:3]))
         assert change.refused == (
             f"5 documents break the declared validator, for example _id {examples}; "
-            "repair them first (dbkeep migrate up --engine mongodb), or apply with --warn"
+            "repair them first by a migration, or apply with --warn"
         )
         with pytest.raises(ApplyError, match=r"^mongodb validator chat\.conversations: 5 documents break"):
             engine.apply(settings, declared, passwords)

@@ -35,27 +35,58 @@ KINDS = {
 
 
 class Break(NamedTuple):
+    part: str
     collection: str
-    command: dict[str, Any]
+    commands: tuple[dict[str, Any], ...]
     risk: Risk = Risk.SAFE
     refused: bool = False
 
 
+def changed(part: str, collection: str, options: dict[str, Any], risk: Risk = Risk.SAFE, **more: Any) -> Break:
+    return Break(part, collection, ({"collMod": collection, **options},), risk, **more)
+
+
+def made_again(part: str, collection: str, options: dict[str, Any]) -> Break:
+    return Break(part, collection, ({"drop": collection}, {"create": collection, **options}), refused=True)
+
+
+LOSES = Risk.DESTRUCTIVE
+BY_PLACE = {"timeField": "at", "metaField": "place", "granularity": "seconds"}
+KEPT = {"expireAfterSeconds": 86_400}
 BREAKS = {
-    "capped: larger": Break("capped", {"collMod": "capped", "cappedSize": 2_097_152}, Risk.DESTRUCTIVE),
-    "capped: smaller": Break("capped", {"collMod": "capped", "cappedSize": 4096}),
-    "capped: more documents": Break("capped", {"collMod": "capped", "cappedMax": 2000}, Risk.DESTRUCTIVE),
-    "capped: fewer documents": Break("capped", {"collMod": "capped", "cappedMax": 10}),
-    "time series: kept longer": Break("series", {"collMod": "series", "expireAfterSeconds": 604_800}, Risk.DESTRUCTIVE),
-    "time series: kept for ever": Break("series", {"collMod": "series", "expireAfterSeconds": "off"}, Risk.DESTRUCTIVE),
-    "time series: kept shorter": Break("series", {"collMod": "series", "expireAfterSeconds": 3600}),
-    "time series: coarser": Break(
-        "series", {"collMod": "series", "timeseries": {"granularity": "hours"}}, refused=True
+    "capped: larger": changed("Capped.size_bytes", "capped", {"cappedSize": 2_097_152}, LOSES),
+    "capped: smaller": changed("Capped.size_bytes", "capped", {"cappedSize": 4096}),
+    "capped: more documents": changed("Capped.documents", "capped", {"cappedMax": 2000}, LOSES),
+    "capped: fewer documents": changed("Capped.documents", "capped", {"cappedMax": 10}),
+    "capped: no more": made_again("Collection.capped", "capped", {}),
+    "time series: kept longer": changed(
+        "Collection.expire_after_seconds", "series", {"expireAfterSeconds": 604_800}, LOSES
     ),
-    "clustered: kept for ever": Break(
-        "clustered", {"collMod": "clustered", "expireAfterSeconds": "off"}, Risk.DESTRUCTIVE
+    "time series: kept for ever": changed(
+        "Collection.expire_after_seconds", "series", {"expireAfterSeconds": "off"}, LOSES
     ),
-    "images: no more": Break("imaged", {"collMod": "imaged", "changeStreamPreAndPostImages": {"enabled": False}}),
+    "time series: kept shorter": changed("Collection.expire_after_seconds", "series", {"expireAfterSeconds": 3600}),
+    "time series: coarser": changed(
+        "TimeSeries.granularity", "series", {"timeseries": {"granularity": "hours"}}, refused=True
+    ),
+    "time series: by another time": made_again(
+        "TimeSeries.time_field", "series", {"timeseries": BY_PLACE | {"timeField": "then"}, **KEPT}
+    ),
+    "time series: of no place": made_again(
+        "TimeSeries.meta_field", "series", {"timeseries": {"timeField": "at"}, **KEPT}
+    ),
+    "time series: a collection": made_again("Collection.time_series", "series", {}),
+    "clustered: kept for ever": changed(
+        "Collection.expire_after_seconds", "clustered", {"expireAfterSeconds": "off"}, LOSES
+    ),
+    "clustered: no more": made_again("Collection.clustered", "clustered", {}),
+    "collated: otherwise": made_again(
+        "Collection.collation", "collated", {"collation": {"locale": "en", "strength": 1}}
+    ),
+    "collated: no more": made_again("Collection.collation", "collated", {}),
+    "images: no more": changed(
+        "Collection.pre_and_post_images", "imaged", {"changeStreamPreAndPostImages": {"enabled": False}}
+    ),
 }
 
 
@@ -85,11 +116,12 @@ def test_what_the_server_adds_to_options_is_no_difference(
 def test_options_that_were_changed_are_named_and_mended(
     server: tuple[MongoDBSettings, Declared, dict[str, str]], administrator: Client, case: Break
 ) -> None:
-    administrator["chat"].command(case.command)
-    (change,) = engine.plan(*server)
-    assert (change.kind, change.target, change.risk) == ("collection", f"chat.{case.collection}", case.risk)
+    for command in case.commands:
+        administrator["chat"].command(command)
+    changes = [change for change in engine.plan(*server) if change.kind == "collection"]
+    assert [(change.target, change.risk) for change in changes] == [(f"chat.{case.collection}", case.risk)]
     if case.refused:
-        with pytest.raises(ApplyError, match="cannot be changed in place"):
+        with pytest.raises(ApplyError, match=r"cannot be changed in place|its name is taken"):
             engine.apply(*server)
         administrator["chat"].drop_collection(case.collection)
         engine.apply(*server)

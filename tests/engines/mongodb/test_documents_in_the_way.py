@@ -105,7 +105,7 @@ def test_a_search_that_does_not_end_in_its_time_refuses(server: Server) -> None:
     assert change.refused == (
         "whether documents break the declared validator is not known: 0.001 s were not enough "
         "(--search-seconds gives it more time); "
-        "repair them first (dbkeep migrate up --engine mongodb), or apply with --warn"
+        "repair them first by a migration, or apply with --warn"
     )
     with pytest.raises(ApplyError, match=r"is not known: 0\.001 s"):
         server.apply(search_seconds=0.001)

@@ -7,14 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from pymongo.errors import OperationFailure
 
 from dbkeep.errors import UsageError
-from dbkeep.mongodb import migrations
+from dbkeep.mongodb import history
 from dbkeep.mongodb.batches import Pace
 from dbkeep.mongodb.connect import Client, connect
 from dbkeep.mongodb.connect import client as client_of
@@ -25,7 +24,7 @@ from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.settings import MongoDBSettings
 
 from .counting import fill, migration, states, with_migrations
-from .test_bad_input import initiate
+from .members import replica_set
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def client(running: MongoDBSettings) -> Iterator[Client]:
 
 KILLED = """
 import os, signal, sys
-from dbkeep.mongodb import migration_lock, migrations
+from dbkeep.mongodb import history, migration_lock
 from dbkeep.mongodb.batches import Pace
 from dbkeep.mongodb.models import Declared
 from dbkeep.settings import MongoDBSettings
@@ -57,9 +56,9 @@ def report(line):
         os.kill(os.getpid(), signal.SIGKILL)
 arguments = (MongoDBSettings.model_validate_json(settings), Declared.model_validate_json(declared))
 if back:
-    migrations.down(*arguments, allow_destructive=True, report=report, pace=Pace(batch=10))
+    history.down(*arguments, allow_destructive=True, report=report, pace=Pace(batch=10))
 else:
-    migrations.up(*arguments, report=report, pace=Pace(batch=10))
+    history.up(*arguments, report=report, pace=Pace(batch=10))
 """
 
 
@@ -79,7 +78,7 @@ def test_a_killed_run_goes_on_where_it_was_and_changes_no_document_twice(
     assert things.count_documents({"n": 1}) == 40
     assert states(running, mine) == {"0001_count_up": "pending"}
     said: list[str] = []
-    migrations.up(running, mine, report=said.append, pace=Pace(batch=10))
+    history.up(running, mine, report=said.append, pace=Pace(batch=10))
     assert said[0].startswith("waits up to 30 s for the lock of process ")
     assert said[1] == "0001_count_up: things: 50 of 95"
     assert things.distinct("n") == [1]
@@ -87,13 +86,13 @@ def test_a_killed_run_goes_on_where_it_was_and_changes_no_document_twice(
     killed(running, mine, batches=3, word="down")
     assert things.count_documents({"n": 0}) == 30
     assert states(running, mine) == {"0001_count_up": "applied"}
-    with pytest.raises(ApplyError, match="taking it back was interrupted: run `migrate down` again first"):
-        migrations.up(running, mine)
-    migrations.down(running, mine, allow_destructive=True)
+    with pytest.raises(ApplyError, match="taking it back was interrupted: run `dbkeep migrate down` again first"):
+        history.up(running, mine)
+    history.down(running, mine, allow_destructive=True)
     assert things.distinct("n") == [0]
     assert states(running, mine) == {"0001_count_up": "pending"}
     # A new run is a new run, not what is left of the one before.
-    migrations.up(running, mine)
+    history.up(running, mine)
     assert things.distinct("n") == [1]
 
 
@@ -104,16 +103,14 @@ def test_two_cannot_migrate_at_once(running: MongoDBSettings, client: Client, de
     def slowly(_: str) -> None:
         refused.wait(0.3)
 
-    first = threading.Thread(
-        target=migrations.up, args=(running, mine), kwargs={"report": slowly, "pace": Pace(batch=1)}
-    )
+    first = threading.Thread(target=history.up, args=(running, mine), kwargs={"report": slowly, "pace": Pace(batch=1)})
     first.start()
     try:
         while not client["chat"]["things"].count_documents({"n": 1}):
             assert first.is_alive()
             time.sleep(0.02)
         with pytest.raises(UsageError, match=r"^process \d+ on \S+ is migrating this database: wait for it"):
-            migrations.up(running, mine)
+            history.up(running, mine)
     finally:
         refused.set()
         first.join()
@@ -130,7 +127,7 @@ def test_one_that_lost_its_lock_writes_nothing_more(
         client["chat"][RECORDS].update_one({"_id": LOCK}, {"$set": {"owner": "another"}})
 
     with pytest.raises(ApplyError, match="lost the lock: another migrator took over"):
-        migrations.up(running, with_migrations(declared, migration()), report=steal, pace=Pace(batch=10))
+        history.up(running, with_migrations(declared, migration()), report=steal, pace=Pace(batch=10))
     assert client["chat"]["things"].count_documents({"n": 1}) == 10
     assert client["chat"][RECORDS].count_documents({"_id": LOCK}) == 1
 
@@ -162,9 +159,7 @@ def hold_back(secondary: Client) -> None:
 def test_it_waits_for_a_secondary_that_is_behind(folder: Path, declared: Declared) -> None:
     said: list[str] = []
     mine = with_migrations(declared, migration())
-    with ExitStack() as stack:
-        members = [stack.enter_context(sandbox.start(folder / f"lag-{number}", initiate=False)) for number in range(3)]
-        initiate(members, miss_primary_ms=60_000)
+    with replica_set(folder / "lag", miss_primary_ms=60_000) as members:
         with connect(members[0]) as connection:
             fill(connection, 1000)
             behind = secondaries(connection)[0]
@@ -173,7 +168,7 @@ def test_it_waits_for_a_secondary_that_is_behind(folder: Path, declared: Declare
             hold_back(secondary)
             pace = Pace(batch=1, lag_seconds=1)
             run = threading.Thread(
-                target=migrations.up, args=(members[0], mine), kwargs={"report": said.append, "pace": pace}
+                target=history.up, args=(members[0], mine), kwargs={"report": said.append, "pace": pace}
             )
             run.start()
             try:

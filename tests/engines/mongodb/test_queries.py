@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+import mongodb_observed
+import mongodb_plan
+import mongodb_population
+import mongodb_queries
 from chat_api.conversations.repository import Conversations
 from chat_api.messages.repository import Messages
 from chat_api.notifications.preferences import NotificationPreferences
@@ -19,8 +21,9 @@ from dbkeep import mongodb as engine
 from dbkeep.mongodb.connect import Client
 from dbkeep.mongodb.models import Declared
 from dbkeep.settings import MongoDBSettings
+from mongodb_observed import Query
 
-BENCH = Path(__file__).parents[3] / "bench"
+ROOT = Path(__file__).parents[3]
 MOST_DOCUMENTS = 1.2
 SERVED = {"created_at", "updated_at", "expires_at"}  # by chat_retention and the server itself, not by the API
 
@@ -35,14 +38,13 @@ def filled(
     engine.apply(settings, declared, passwords)
 
 
-def queries(client: Client, settings: MongoDBSettings, password: str, messages: int) -> list[Any]:
-    bench = runpy.run_path(str(BENCH / "mongodb_queries.py"))
-    populated = bench["populate"](client, messages)
+def queries(client: Client, settings: MongoDBSettings, password: str, messages: int) -> list[Query]:
+    populated = mongodb_population.populate(client, messages)
 
-    async def run() -> list[Any]:
-        store = bench["store_of"](settings, password)
+    async def run() -> list[Query]:
+        store = mongodb_queries.store_of(settings, password)
         try:
-            return list(await bench["queries"](client, store, populated))
+            return await mongodb_observed.queries(client, store, populated)
         finally:
             await store.close()
 
@@ -54,6 +56,7 @@ def test_every_query_of_the_api_reads_an_index_and_hardly_more_documents_than_it
     filled: Client, settings: MongoDBSettings, declared: Declared, passwords: dict[str, str], messages: int
 ) -> None:
     found = queries(filled, settings, passwords["chat_api"], messages)
+    assert list(engine.plan(settings, declared, passwords, documents=True, search_seconds=600)) == []
     wrong = [
         query
         for query in found
@@ -84,8 +87,8 @@ def test_every_query_of_the_api_reads_an_index_and_hardly_more_documents_than_it
         for method, _ in inspect.getmembers(repository, inspect.isroutine)
         if not method.startswith("_")
     }
-    # record_message is what messages.send ends with.
-    assert methods - called == {"conversations.record_message"}
+    # What every method of messages begins with, and what messages.send ends with.
+    assert methods - called == {"conversations.require", "conversations.record_message"}
 
 
 def commands(client: Client) -> int:
@@ -99,11 +102,10 @@ def commands(client: Client) -> int:
 def test_a_plan_asks_twice_for_each_collection(
     settings: MongoDBSettings, passwords: dict[str, str], administrator: Client
 ) -> None:
-    declared_with = runpy.run_path(str(BENCH / "mongodb_plan.py"))["declared_with"]
     asked = []
     try:
         for collections in (6, 26):
-            declared = declared_with(collections)
+            declared = mongodb_plan.declared_with(collections)
             engine.apply(settings, declared, passwords)
             before = commands(administrator)
             assert list(engine.plan(settings, declared, passwords)) == []
@@ -111,5 +113,5 @@ def test_a_plan_asks_twice_for_each_collection(
     finally:
         for name in administrator["chat"].list_collection_names(filter={"name": {"$regex": "^more_"}}):
             administrator["chat"].drop_collection(name)
-        engine.apply(settings, engine.read_declared(BENCH.parent), passwords)
+        engine.apply(settings, engine.read_declared(ROOT), passwords)
     assert asked[1] - asked[0] == 2 * 20

@@ -92,6 +92,7 @@ def calls(world: World) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     return {
         "create": (world.conversations.create, {"acting_user": me, "kind": "group", "others": [other], "name": "us"}),
         "one": (world.conversations.one, {"acting_user": me, "conversation_id": some}),
+        "require": (world.conversations.require, {"acting_user": me, "conversation_id": some}),
         "page": (world.conversations.page, {"acting_user": me, "limit": 5, "before": place}),
         "record_message": (
             world.conversations.record_message,

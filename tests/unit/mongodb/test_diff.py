@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import yaml
 
 from dbkeep.mongodb.diff import diff
 from dbkeep.mongodb.findings import Findings, Offenders
-from dbkeep.mongodb.inspect import Live, LiveCollection, LiveParameter, LiveRole, LiveUser
-from dbkeep.mongodb.models import Declared
+from dbkeep.mongodb.inspect import Live, LiveCollection, LiveMigration, LiveParameter, LiveRole, LiveUser
+from dbkeep.mongodb.models import Declared, Migration
 
 Case = dict[str, Any]
 CASES: list[Case] = yaml.safe_load(Path(__file__).with_name("diff.yml").read_text(encoding="utf-8"))
 PASSWORD = "never-shown"
+APPLIED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 SCHEMA = {
     "bsonType": "object",
@@ -27,6 +29,12 @@ SCHEMA = {
         "made_at": {"bsonType": "date"},
     },
 }
+MIGRATION = Migration(
+    id="0001_name_all",
+    path="mongo/migrations/0001_name_all.py",
+    summary="Every thing has a name.",
+    source="def up(documents): ...",
+)
 DECLARED = Declared.model_validate(
     {
         "collections": [
@@ -54,6 +62,7 @@ DECLARED = Declared.model_validate(
                 {"name": "scramSHA256IterationCount", "value": 15000, "why": "guessing"},
             ]
         },
+        "migrations": [MIGRATION.model_dump()],
     }
 )
 CONVERGED: Case = {
@@ -85,6 +94,7 @@ CONVERGED: Case = {
     "passwords": ["reader"],
     "parameters": {"ttlMonitorEnabled": {"value": True}, "scramSHA256IterationCount": {"value": 15000}},
     "profiling_level": 0,
+    "migrations": {MIGRATION.id: {}},
 }
 
 
@@ -101,7 +111,7 @@ def merged(case: Case) -> Case:
     state["roles"].get("admin.reader", {}).update(live.get("role", {}))
     state["users"].get("admin.reader", {}).update(live.get("user", {}))
     state["parameters"].update(live.get("parameters", {}))
-    for name in ("passwords", "profiling_level"):
+    for name in ("passwords", "profiling_level", "migrations"):
         state[name] = live.get(name, state[name])
     return state
 
@@ -126,6 +136,10 @@ def live_of(case: Case) -> Live:
         passwords=frozenset(state["passwords"]),
         parameters={"db1:27017": {name: LiveParameter(**found) for name, found in state["parameters"].items()}},
         profiling_level=state["profiling_level"],
+        migrations={
+            name: LiveMigration(found.get("digest", MIGRATION.digest), APPLIED_AT, found.get("back", False))
+            for name, found in state["migrations"].items()
+        },
     )
 
 
@@ -154,6 +168,7 @@ def test_difference(case: Case) -> None:
         assert want.get("summary", "") in change.summary
         assert (change.refused or "").startswith(want.get("refused", ""))
         assert bool(change.refused) is ("refused" in want)
+        assert change.waits_for == want.get("waits_for")
         assert PASSWORD not in str(change.as_json()) + repr(change)
 
 

@@ -1,6 +1,7 @@
 """Observers: what the controls need to know from one host, gathered there in one call of `dbkeep agent facts NAME`.
 
-They only read. Every answer holds "versions" and never a secret: no password, no verifier, no user's data.
+They only read, and keep nothing but the place of a search that takes several calls. Every answer holds "versions" and
+never a secret: no password, no verifier, no user's data.
 """
 
 from __future__ import annotations

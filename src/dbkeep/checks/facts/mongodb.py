@@ -10,6 +10,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from dbkeep.checks.facts.compliance import Compliance
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.engines import required_settings
 from dbkeep.mongodb.connect import connect
@@ -28,8 +29,10 @@ PARAMETERS = (
 def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
     settings = required_settings("mongodb")
     assert isinstance(settings, MongoDBSettings)  # noqa: S101 - the name decides the type
+    compliance = Compliance()
     with connect(settings) as client:
-        facts = describe(client, settings.database)
+        facts = describe(client, settings.database, compliance)
+    compliance.remember()
     options = facts["options"]
     places = [
         options.get("storage", {}).get("dbPath", "/var/lib/mongodb"),
@@ -41,8 +44,8 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
     return facts
 
 
-def describe(client: MongoClient[dict[str, Any]], database: str) -> dict[str, Any]:
-    """Return what a server says about itself and about the collections of `database`."""
+def describe(client: MongoClient[dict[str, Any]], database: str, compliance: Compliance) -> dict[str, Any]:
+    """Return what a server says about itself and about the collections of `database`; `compliance` searches these."""
     admin = client.admin
     build = admin.command("buildInfo")
     profile = client[database].command("profile", -1)
@@ -58,7 +61,9 @@ def describe(client: MongoClient[dict[str, Any]], database: str) -> dict[str, An
         ],
         "roles": [_role(role) for role in admin.command("rolesInfo", 1, showPrivileges=True)["roles"]],
         "databases": [entry["name"] for entry in admin.command("listDatabases", nameOnly=True)["databases"]],
-        "collections": [_collection(client, database, info) for info in client[database].list_collections()],
+        "collections": [
+            _collection(client, database, info, compliance) for info in client[database].list_collections()
+        ],
         "profile": {name: profile[name] for name in ("was", "slowms")},
         "member_state": admin.command("hello").get("isWritablePrimary", False),
         "set_name": admin.command("hello").get("setName"),
@@ -97,14 +102,16 @@ def _resource(resource: dict[str, Any]) -> str:
     return f"{resource.get('db', '')}.{resource.get('collection', '')}"
 
 
-def _collection(client: MongoClient[dict[str, Any]], database: str, info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a collection is guarded, and whether one of its documents breaks its validator."""
+def _collection(
+    client: MongoClient[dict[str, Any]], database: str, info: Mapping[str, Any], compliance: Compliance
+) -> dict[str, Any]:
+    """Return how a collection is guarded, and what is known of documents that break its validator."""
     options = info.get("options", {})
     validator = options.get("validator", {})
     schema = validator.get("$jsonSchema", {})
-    breaking = 0
+    searched = None
     if info["type"] == "collection" and validator:
-        breaking = len(list(client[database][info["name"]].find({"$nor": [validator]}, {"_id": 1}).limit(1)))
+        searched = compliance.search(client[database][info["name"]], validator)
     return {
         "name": info["name"],
         "type": info["type"],
@@ -113,6 +120,6 @@ def _collection(client: MongoClient[dict[str, Any]], database: str, info: Mappin
         "action": options.get("validationAction", "error") if validator else None,
         "closed": schema.get("additionalProperties") is False,
         "required": schema.get("required", []),
-        "breaking": breaking,
+        "compliance": searched,
         "view_on": options.get("viewOn"),
     }
