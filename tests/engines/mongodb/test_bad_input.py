@@ -18,7 +18,7 @@ from dbkeep import mongodb as engine
 from dbkeep import tls
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb import bootstrap
-from dbkeep.mongodb.connect import Client, address, connect
+from dbkeep.mongodb.connect import Client, address, connect, hello
 from dbkeep.mongodb.connect import client as client_of
 from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Change
@@ -220,7 +220,7 @@ def test_the_primary_lost_in_mid_apply_is_one_line_and_a_rerun_converges(
         assert "\n" not in str(error.value)
         assert len(error.value.applied) == 8
 
-        survivors = [member for member in members if bootstrap.hello(member, 500)]
+        survivors = [member for member in members if hello(member, 500)]
         assert len(survivors) == 2
         bootstrap.wait_for_primary(survivors[0])
         engine.apply(survivors[0], declared, passwords)

@@ -11,6 +11,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from dbkeep.checks.facts.files import describe_files
+from dbkeep.checks.facts.mongodb_replica_set import describe_replica_set
 from dbkeep.engines import required_settings
 from dbkeep.mongodb.connect import connect
 from dbkeep.settings import MongoDBSettings
@@ -28,7 +29,8 @@ PARAMETERS = (
 def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
     settings = required_settings("mongodb")
     assert isinstance(settings, MongoDBSettings)  # noqa: S101 - the name decides the type
-    with connect(settings) as client:
+    # What this server says, be it a secondary: it has its own options, and the set's users and collections.
+    with connect(settings, direct=True) as client:
         facts = describe(client, settings.database)
     options = facts["options"]
     places = [
@@ -44,6 +46,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
 def describe(client: MongoClient[dict[str, Any]], database: str) -> dict[str, Any]:
     """Return what a server says about itself and about the collections of `database`."""
     admin = client.admin
+    status = admin.command("serverStatus")
     build = admin.command("buildInfo")
     profile = client[database].command("profile", -1)
     parameters = admin.command({"getParameter": "*"})  # asked by name, a version refuses those that it does not have
@@ -60,8 +63,8 @@ def describe(client: MongoClient[dict[str, Any]], database: str) -> dict[str, An
         "databases": [entry["name"] for entry in admin.command("listDatabases", nameOnly=True)["databases"]],
         "collections": [_collection(client, database, info) for info in client[database].list_collections()],
         "profile": {name: profile[name] for name in ("was", "slowms")},
-        "member_state": admin.command("hello").get("isWritablePrimary", False),
-        "set_name": admin.command("hello").get("setName"),
+        "journal_bytes": status["wiredTiger"]["log"]["log bytes written"],
+        "replica_set": describe_replica_set(client),
     }
 
 
