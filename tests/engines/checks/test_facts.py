@@ -57,5 +57,8 @@ def test_mongodb_facts_hold_validators_and_the_documents_that_break_them(tmp_pat
         ("PRIMARY", 1, True, 0.0)
     ]
     assert replica_set["oplog"]["kept_hours"] == 0
-    assert clean["journal_bytes"] > 0
+    process = clean["process"]
+    assert process["journal_bytes"] > 0
+    assert process["cache_bytes"] == 2**28 < process["memory_bytes"]
+    assert (process["log"]["destination"], process["log"]["is_written"]) == ("file", True)
     assert clean["version"][0] >= 6

@@ -11,6 +11,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from dbkeep.checks.facts.files import describe_files
+from dbkeep.checks.facts.mongodb_process import describe_process
 from dbkeep.checks.facts.mongodb_replica_set import describe_replica_set
 from dbkeep.engines import required_settings
 from dbkeep.mongodb.connect import connect
@@ -46,7 +47,6 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
 def describe(client: MongoClient[dict[str, Any]], database: str) -> dict[str, Any]:
     """Return what a server says about itself and about the collections of `database`."""
     admin = client.admin
-    status = admin.command("serverStatus")
     build = admin.command("buildInfo")
     profile = client[database].command("profile", -1)
     parameters = admin.command({"getParameter": "*"})  # asked by name, a version refuses those that it does not have
@@ -62,8 +62,8 @@ def describe(client: MongoClient[dict[str, Any]], database: str) -> dict[str, An
         "roles": [_role(role) for role in admin.command("rolesInfo", 1, showPrivileges=True)["roles"]],
         "databases": [entry["name"] for entry in admin.command("listDatabases", nameOnly=True)["databases"]],
         "collections": [_collection(client, database, info) for info in client[database].list_collections()],
-        "profile": {name: profile[name] for name in ("was", "slowms")},
-        "journal_bytes": status["wiredTiger"]["log"]["log bytes written"],
+        "profile": {name: profile[name] for name in ("was", "slowms", "sampleRate")},
+        "process": describe_process(client),
         "replica_set": describe_replica_set(client),
     }
 
