@@ -121,6 +121,17 @@ def test_one_host_becomes_three_and_a_primary_fails_and_nothing_is_lost(environm
     assert {host["changed"] for host in done.json["hosts"]} == {0}
 
 
+def test_a_changed_setting_restarts_one_member_after_the_other(environment: Environment) -> None:
+    members = [host for host in environment.all_hosts if host.name in HOSTS]
+    before = {host.name: run(host, "systemctl show -P MainPID mongod") for host in members}
+    with Service(environment) as service:
+        provision("--tags", "mongodb", "-e", "mongodb_connections_max=400")
+        service.wait_for(20)
+    assert service.refused == []
+    assert all(run(host, "systemctl show -P MainPID mongod") != before[host.name] for host in members)
+    provision("--tags", "mongodb")
+
+
 def test_the_timers_of_three_hosts_back_up_once(environment: Environment) -> None:
     members = [host for host in environment.all_hosts if host.name in HOSTS]
     taken = {}

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from dbkeep import mongodb as engine
+from dbkeep.errors import DbkeepError
 from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import connect
+from dbkeep.mongodb.members import wait_until_it_serves
 from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Change, Risk
 from dbkeep.sandbox import mongodb as sandbox
@@ -109,6 +111,17 @@ def test_a_member_that_cannot_join_is_one_line_and_leaves_the_set_as_it_was(
     assert "replica set IDs do not match" in str(error.value)
     assert "\n" not in str(error.value)
     assert list(engine.plan(here, alone, passwords)) == []
+
+
+def test_a_server_that_was_started_is_waited_for(
+    empty: MongoDBSettings, security: sandbox.Security, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until_it_serves(empty)
+    with sandbox.start(tmp_path, security=security, initiate=False) as bare:
+        wait_until_it_serves(bare)
+    monkeypatch.setattr(engine._members, "START_SECONDS", 1)
+    with pytest.raises(DbkeepError, match="started and is neither primary nor secondary after 1 s; read /var/log"):
+        wait_until_it_serves(bare)
 
 
 def named(declared: Declared, servers: Replicas, *numbers: int) -> Declared:
