@@ -85,6 +85,35 @@ def test_mechanisms(mongodb_facts: dict[str, Any], observe: Observe) -> None:
 
 
 @control(
+    "MG-AUTH-06",
+    "Members know each other by a keyfile that nobody else can read, and a wrong key opens nothing",
+    severity="critical",
+    sources=("CIS MongoDB 7 2.3", "CIS MongoDB 7 7.1", "STIG SV-252160"),
+    fix=f"{SITE}; a keyfile that others could read is replaced: take mongodb_keyfile out of the vault, dbkeep init",
+)
+def test_members_need_the_keyfile(
+    access: Access, target: Host, mongodb_facts: dict[str, Any], observe: Observe
+) -> None:
+    security = mongodb_facts["options"].get("security", {})
+    path = security.get("keyFile")
+    file = mongodb_facts["files"].get(path)
+    observe(mode=security.get("clusterAuthMode"), keyfile=path, file=file)
+    assert path, "the members need no key"
+    assert security.get("clusterAuthMode") in ("keyFile", "x509"), f"they are let in by {security['clusterAuthMode']}"
+    assert file, f"{path} is not there"
+    assert not int(file["mode"], 8) & 0o077, f"{path} has the mode {file['mode']}"
+    wrong = {"username": "__system", "password": "wrong", "authSource": "local", "authMechanism": "SCRAM-SHA-256"}
+    refused = False
+    with access.mongodb(target, None, **wrong) as client:
+        try:
+            client.admin.command("ping")
+        except OperationFailure as error:
+            observe(wrong_key=code_of(error))
+            refused = error.code == LOGON_REFUSED
+    assert refused, "a wrong key is not refused as one"
+
+
+@control(
     "MG-AUTH-09",
     "A wrong password, an unknown user and a wrong database are refused",
     severity="critical",

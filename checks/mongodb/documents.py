@@ -90,9 +90,9 @@ BAD: dict[str, dict[str, Any]] = {
     sources=("MongoDB manual: Error Codes (121 DocumentValidationFailure)", "STIG SV-252181"),
     fix=APPLY,
 )
-def test_bad_documents_are_refused(access: Access, target: Host, observe: Observe) -> None:
+def test_bad_documents_are_refused(access: Access, mongodb_primary: Host, observe: Observe) -> None:
     accepted = []
-    with access.mongodb(target, "chat_api") as client:
+    with access.mongodb(mongodb_primary, "chat_api") as client:
 
         def insert(document: dict[str, Any], **options: Any) -> int:
             """Return the code of the refusal, or 0; the transaction never commits."""

@@ -126,10 +126,10 @@ def try_commands(client: MongoClient[dict[str, Any]]) -> dict[str, str]:
     sources=("CIS MongoDB 7 3.4", "dbkeep design: custom roles at collection level"),
     fix=APPLY,
 )
-def test_matrix_by_attempt(access: Access, target: Host, observe: Observe) -> None:
+def test_matrix_by_attempt(access: Access, mongodb_primary: Host, observe: Observe) -> None:
     wrong = []
     for user, allowed in ALLOWED.items():
-        with access.mongodb(target, user) as client:
+        with access.mongodb(mongodb_primary, user) as client:
             answers = try_commands(client)
         observe(**{user: answers})
         surplus = [name for name, answer in answers.items() if answer != "denied" and name not in allowed]

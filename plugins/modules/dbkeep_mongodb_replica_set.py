@@ -12,7 +12,7 @@ try:
     from dbkeep.engines import required_settings
     from dbkeep.errors import DbkeepError
     from dbkeep.mongodb import bootstrap
-    from dbkeep.plan import hold_back
+    from dbkeep.mongodb.connect import address
 
     MISSING = None
 except ImportError as error:
@@ -22,30 +22,20 @@ DOCUMENTATION = """
 module: dbkeep_mongodb_replica_set
 short_description: Makes a MongoDB replica set and its administrator
 description:
-  - Initiates the replica set on the first run, then adds members that are missing from it.
+  - Initiates the replica set on the first run. Members that come and go later are the module dbkeep_state's.
   - The administrator is the subject of the client certificate in the agent's settings; it has no password. The
     localhost exception stays closed; the keyfile opens the account C(__system), which makes the administrator.
   - Runs on one member with the agent's Python, C(/opt/dbkeep/venv/bin/python), as root.
 options:
-  members:
-    description: Every member as host:port, this host among them.
-    type: list
-    elements: str
-    required: true
   keyfile:
     description: The keyfile that the members share.
     type: path
     required: true
-  allow_destructive:
-    description: Also take members out of the set that are not listed.
-    type: bool
-    default: false
 """
 
 EXAMPLES = """
 - name: Make the replica set
   dbkeep_mongodb_replica_set:
-    members: ["192.0.2.11:27017"]
     keyfile: /etc/mongodb/keyfile
   run_once: true
 """
@@ -61,12 +51,10 @@ changes:
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     settings: Any = required_settings("mongodb")
-    members, allow = module.params["members"], module.params["allow_destructive"]
-    runnable, held = hold_back(bootstrap.plan(settings, members), allow_destructive=allow)
-    if runnable and not module.check_mode:
-        runnable = bootstrap.apply(settings, members, Path(module.params["keyfile"]), allow_destructive=allow)
-    for change in held:
-        module.warn(f"{change.kind} {change.target}: {change.summary}: held back, it needs allow_destructive")
+    members = settings.members or (address(settings),)
+    changes = tuple(bootstrap.plan(settings, members))
+    if changes and not module.check_mode:
+        changes = bootstrap.apply(settings, members, Path(module.params["keyfile"]))
     diff = [
         {
             "before_header": f"{c.kind} {c.target}",
@@ -74,18 +62,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             "before": c.before or "",
             "after": c.after or "",
         }
-        for c in runnable
+        for c in changes
     ]
-    return {"changed": bool(runnable), "changes": [c.as_json() for c in runnable], "diff": diff}
+    return {"changed": bool(changes), "changes": [c.as_json() for c in changes], "diff": diff}
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "members": {"type": "list", "elements": "str", "required": True},
-            "keyfile": {"type": "path", "required": True},
-            "allow_destructive": {"type": "bool", "default": False},
-        },
+        argument_spec={"keyfile": {"type": "path", "required": True}},
         supports_check_mode=True,
     )
     if MISSING:

@@ -30,6 +30,11 @@ options:
       restart_for: {description: Files (or patterns) it reads at start only., type: list, elements: str, default: []}
       restart_allowed: {description: "If not, a restart it needs is a warning.", type: bool, default: true}
       restart_variable: {description: "The variable that allows a restart, for that warning.", type: str}
+      ready:
+        description: A command that ends when the restarted service serves again.
+        type: list
+        elements: str
+        default: []
       reload_for: {description: Files (or patterns) it reads again at reload., type: list, elements: str, default: []}
 """
 
@@ -57,6 +62,12 @@ def systemctl(module: AnsibleModule, *words: str) -> str:
     if status != 0:
         module.fail_json(msg=f"systemctl {' '.join(words)}: {' '.join((err or out).split())}")
     return str(out)
+
+
+def wait(module: AnsibleModule, command: list[str]) -> None:
+    status, out, err = module.run_command(command)
+    if status != 0:
+        module.fail_json(msg=" ".join((err or out).split()))
 
 
 def show(module: AnsibleModule, unit: str) -> dict[str, str]:
@@ -119,6 +130,8 @@ def keep(module: AnsibleModule, wanted: dict[str, Any]) -> list[str]:
         actions.append(action)
         if act:
             systemctl(module, *(["daemon-reload"] if unit == MANAGER else [action, unit]))
+        if act and action == "restart" and wanted["ready"]:
+            wait(module, wanted["ready"])
     if act and noted != now:
         NOTES.mkdir(mode=0o755, parents=True, exist_ok=True)
         note.with_suffix(".new").write_text(json.dumps(now), encoding="utf-8")
@@ -132,6 +145,7 @@ def main() -> None:
         "restart_for": {"type": "list", "elements": "str", "default": []},
         "restart_allowed": {"type": "bool", "default": True},
         "restart_variable": {"type": "str"},
+        "ready": {"type": "list", "elements": "str", "default": []},
         "reload_for": {"type": "list", "elements": "str", "default": []},
     }
     module = AnsibleModule(

@@ -32,15 +32,20 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
+    """`order` has the names of each group's hosts in Ansible's order."""
+
     name: str
     path: Path
     all_hosts: tuple[Host, ...]
     variables: dict[str, Any] = field(repr=False)
     secrets: dict[str, Any] = field(repr=False)
+    order: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     def hosts(self, group: str) -> list[Host]:
-        """Return the hosts of `group`, in the inventory's order."""
-        return [host for host in self.all_hosts if group in host.groups]
+        """Return the hosts of `group` in the group's order: the first one here is the first one of a playbook."""
+        names = self.order.get(group, [])
+        found = [host for host in self.all_hosts if group in host.groups]
+        return sorted(found, key=lambda host: names.index(host.name)) if names else found
 
 
 def checkout() -> Path:
@@ -92,7 +97,7 @@ def read_environment(name: str, root: Path | None = None) -> Environment:
 
 def _environment(name: str, path: Path, listing: dict[str, Any]) -> Environment:
     hostvars: dict[str, dict[str, Any]] = listing.get("_meta", {}).get("hostvars", {})
-    members = {group: set(_members(listing, group)) for group in listing if group != "_meta"}
+    members = {group: _members(listing, group) for group in listing if group != "_meta"}
     hosts = tuple(
         _host(host, variables, frozenset(group for group, names in members.items() if host in names))
         for host, variables in hostvars.items()
@@ -100,7 +105,7 @@ def _environment(name: str, path: Path, listing: dict[str, Any]) -> Environment:
     if not hosts:
         raise UsageError(f"inventory/{name} names no host; add one to {path}/hosts.yml")
     variables = {key: value for key, value in hosts[0].variables.items() if key != "dbkeep_secrets"}
-    return Environment(name, path, hosts, variables, hosts[0].variables.get("dbkeep_secrets", {}))
+    return Environment(name, path, hosts, variables, hosts[0].variables.get("dbkeep_secrets", {}), members)
 
 
 def _members(listing: dict[str, Any], group: str) -> list[str]:

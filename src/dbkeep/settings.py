@@ -76,7 +76,10 @@ class PostgreSQLSettings(Settings):
 
 
 class MongoDBSettings(Settings):
-    """TLS to localhost with the host administrator's client certificate (MONGODB-X509)."""
+    """TLS with the host administrator's client certificate (MONGODB-X509). `host` and `port` are the server here.
+
+    `members` of the replica set, each "host:port", are asked for the primary where the server here cannot tell.
+    """
 
     port: int
     database: str = "chat"
@@ -84,6 +87,7 @@ class MongoDBSettings(Settings):
     ca_file: Path | None = None
     certificate_key_file: Path | None = None
     host: str = "localhost"
+    members: tuple[str, ...] = ()
 
 
 class RedisInstance(Settings):

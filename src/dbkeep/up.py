@@ -83,7 +83,8 @@ def describe(environment: Environment) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for host in environment.all_hosts:
         for engine, facts in call(host, ["describe"]).items():
-            described[engine] = {"host": host.name, "address": host.address, **facts}
+            # The first host of a group, as in plan and backup.
+            described.setdefault(engine, {"host": host.name, "address": host.address, **facts})
     return described
 
 

@@ -40,6 +40,12 @@ def test_hosts_know_their_groups_and_how_to_be_reached() -> None:
     assert "/keys/k" in command
 
 
+def test_the_first_host_of_a_group_is_the_first_one_named_in_it() -> None:
+    environment = _environment("lab", Path("inventory/lab"), LISTING | {"redis": {"hosts": ["b", "a"]}})
+    assert [h.name for h in environment.hosts("redis")] == ["b", "a"]
+    assert [h.name for h in environment.all_hosts] == ["a", "b"]
+
+
 def test_secrets_are_apart_from_variables_and_not_shown() -> None:
     environment = _environment("lab", Path("inventory/lab"), LISTING)
     assert environment.secrets == {"redis": {"admin": "x"}}

@@ -11,6 +11,7 @@ import pytest
 
 from dbkeep.child import contained
 from dbkeep.errors import UsageError
+from dbkeep.lab.inventory import present_groups
 from dbkeep.lab.network import BLOCK, free_subnet
 from dbkeep.lab.paths import check_name, locked
 
@@ -37,6 +38,13 @@ def test_a_free_subnet_overlaps_nothing_that_is_taken() -> None:
 def test_a_full_block_is_said() -> None:
     with pytest.raises(UsageError, match="no subnet"):
         free_subnet([ipaddress.IPv4Network("198.18.0.0/15")])
+
+
+def test_an_inventory_that_is_there_keeps_its_groups(tmp_path: Path) -> None:
+    assert present_groups(tmp_path) == {}
+    text = "all: {hosts: {a: {}, b: {}}, children: {mongodb: {hosts: {b: null, a: null}}, redis: {hosts: {}}}}"
+    (tmp_path / "hosts.yml").write_text(text, encoding="utf-8")
+    assert present_groups(tmp_path) == {"mongodb": ["b", "a"], "redis": []}
 
 
 def test_a_held_lock_names_its_holder(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def replace(host: BackupHost, part: Part, identity: str, service: Service, progr
     if len(members) > 1:
         raise DbkeepError(
             f"mongodb: the replica set has {len(members)} members, which would copy the old data back; "
-            "remove the others from the inventory and run playbooks/site.yml before the restore"
+            "before the restore take the others out of the inventory and run dbkeep apply mongodb --allow-destructive"
         )
     folder = host.sets / part.set_id / part.engine
     with (

@@ -12,6 +12,7 @@ import pytest
 import testinfra
 from testinfra.host import Host as Testinfra
 
+from dbkeep.backup.controller import placed
 from dbkeep.checks.access import Access
 from dbkeep.checks.control import not_applicable
 from dbkeep.checks.observations import Facts, Observations
@@ -103,6 +104,14 @@ def mongodb_facts(facts: Callable[[str], Facts]) -> Facts:
     return facts("mongodb")
 
 
+@pytest.fixture
+def mongodb_primary(mongodb_facts: Facts, target: Host) -> Host:
+    """The host, where its server takes writes: a secondary refuses before it looks at who asks and for what."""
+    if not mongodb_facts["replica_set"]["writable"]:
+        not_applicable("a secondary takes no writes; the primary's host is asked")
+    return target
+
+
 @pytest.fixture(scope="session")
 def redis_facts(facts: Callable[[str], Facts]) -> Facts:
     return facts("redis")
@@ -120,7 +129,9 @@ def redis_dry_run(target: Host) -> Callable[[list[list[str]]], dict[str, list[di
 
 
 @pytest.fixture(scope="session")
-def backup_facts(facts: Callable[[str], Facts]) -> Facts:
+def backup_facts(facts: Callable[[str], Facts], environment: Environment, target: Host) -> Facts:
+    if target not in placed(environment):
+        not_applicable("the first host of its group backs up what is here")
     return facts("backup")
 
 

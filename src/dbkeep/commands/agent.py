@@ -15,10 +15,11 @@ from dbkeep.commands.agent_keys import agent_keys_group
 from dbkeep.commands.agent_migrate import agent_migrate_group
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.engines import NAMES, engine, engine_settings, required_settings
+from dbkeep.mongodb.members import wait_until_it_serves
 from dbkeep.plan import Change, hold_back
 from dbkeep.postgresql.connect import connect
 from dbkeep.postgresql.prove.seed import Seed
-from dbkeep.settings import PostgreSQLSettings
+from dbkeep.settings import MongoDBSettings, PostgreSQLSettings
 
 
 @click.group(name="agent", hidden=True)
@@ -66,6 +67,15 @@ def _report(change: Change) -> None:
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
+
+
+@agent_group.command("wait")
+@click.argument("name", type=click.Choice(("mongodb",)))
+def wait_command(name: str) -> None:
+    """Return when the server on this host serves again after its start (called by the role that restarts it)."""
+    settings = required_settings(name)
+    assert isinstance(settings, MongoDBSettings)  # noqa: S101 - the name decides the type
+    wait_until_it_serves(settings)
 
 
 @agent_group.command("facts")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from dbkeep.engines import NAMES, declared_state
 from dbkeep.environment import Environment, Host, checkout, read_environment
 from dbkeep.errors import UsageError
+from dbkeep.mongodb.inventory import members
 from dbkeep.remote import call
 
 _MARK = {"safe": "green", "locking": "yellow", "rewriting": "yellow", "destructive": "red"}
@@ -48,9 +49,11 @@ def engine_hosts(environment: Environment, names: tuple[str, ...]) -> list[tuple
 
 def engine_request(environment: Environment, name: str, **more: Any) -> dict[str, Any]:
     """Return the agent request that carries the checkout's declared state of one engine and its secrets."""
-    declared = declared_state(name, checkout(), environment.variables)
+    declared = declared_state(name, checkout(), environment.variables).model_dump(mode="json")
+    if name == "mongodb":
+        declared["members"] = members(environment)
     return {
-        "declared": declared.model_dump(mode="json"),
+        "declared": declared,
         "secrets": environment.secrets.get(name, {}),
         **more,
     }

@@ -8,20 +8,25 @@ from typing import Any
 
 import yaml
 
+from dbkeep.environment import checkout
 from dbkeep.files import write_atomically
 from dbkeep.lab.base import USER
 from dbkeep.lab.lab import Lab
 from dbkeep.lab.machine import APT_REPOSITORY
 from dbkeep.lab.paths import CACHE
-from dbkeep.new_environment import create_environment
+from dbkeep.new_environment import HOSTS, create_environment
 
 APT_CACHE = CACHE / "apt"
 WAIVED_DAYS = 30
 
 
 def write_inventory(lab: Lab) -> Path:
-    """Make inventory/NAME for the lab, or bring it up to date, and return its folder. Secrets that exist stay."""
-    made = create_environment(lab.name, hosts=_hosts(lab), groups=_groups(lab), variables=_variables(lab))
+    """Make inventory/NAME for the lab, or bring it up to date, and return its folder.
+
+    Secrets that exist stay, and so do groups: a lab's are changed by hand as production's are.
+    """
+    groups = present_groups(checkout() / "inventory" / lab.name) or _groups(lab)
+    made = create_environment(lab.name, hosts=_hosts(lab), groups=groups, variables=_variables(lab))
     write_atomically(made.path / "waivers.yml", yaml.safe_dump(_waivers(), sort_keys=False))
     return made.path
 
@@ -33,6 +38,15 @@ def _groups(lab: Lab) -> dict[str, list[str]]:
         return {"postgresql": names, "mongodb": names, "redis": names, "chat_api": names}
     first, second, third = names
     return {"postgresql": [first], "mongodb": [second], "redis": [third], "chat_api": [first]}
+
+
+def present_groups(folder: Path) -> dict[str, list[str]]:
+    """Return the groups of an inventory that dbkeep wrote, each with its hosts; empty when there is none."""
+    path = folder / HOSTS
+    if not path.is_file():
+        return {}
+    children = yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["children"]
+    return {group: list(entry["hosts"] or ()) for group, entry in children.items()}
 
 
 def _hosts(lab: Lab) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from dbkeep.mongodb import connect as _connect
 from dbkeep.mongodb import declared as _declared
 from dbkeep.mongodb import diff as _diff
 from dbkeep.mongodb import inspect as _inspect
+from dbkeep.mongodb import members as _members
 from dbkeep.mongodb import questions as _questions
 from dbkeep.mongodb import statements
 from dbkeep.mongodb.batches import Pace
@@ -158,7 +159,7 @@ def _plan(
     missing = [name for name, password in wanted.items() if not password]
     if missing:
         raise UsageError(f"no password for the MongoDB user {', '.join(missing)}; run: dbkeep init")
-    parameters = [parameter.name for parameter in declared.server.parameters]
+    parameters = [parameter.name for parameter in declared.parameters]
     live = _inspect.inspect(connection, settings, wanted, parameters)
     findings = _questions.ask(connection, declared, live, search)
     return Plan(statements.ENGINE, tuple(_diff.diff(declared, live, findings, wanted, warn=warn)))
@@ -175,7 +176,12 @@ def _execute(connection: _connect.Client, settings: MongoDBSettings, change: Cha
             raise DbkeepError(_connect.describe(error)) from None
 
 
-def _run(connection: _connect.Client, settings: MongoDBSettings, command: statements.Command) -> None:
+def _run(
+    connection: _connect.Client, settings: MongoDBSettings, command: statements.Command | statements.Reconfiguration
+) -> None:
+    if isinstance(command, statements.Reconfiguration):
+        _members.reconfigure(connection, settings, command)
+        return
     if command.member in {None, connection.admin.command("hello")["me"]}:
         connection[command.database].command(command.document)
         return

@@ -18,42 +18,36 @@ from pymongo.errors import OperationFailure, PyMongoError
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb.connect import (
     LOGON_REFUSED,
-    Client,
     Document,
     address,
     administrator,
     client,
     describe,
     driver_errors,
+    hello,
+    of_member,
 )
 from dbkeep.mongodb.statements import ENGINE
-from dbkeep.plan import Change, Plan, Risk
+from dbkeep.plan import Change, Plan
 from dbkeep.plan import apply as apply_plan
 from dbkeep.settings import MongoDBSettings
 
 ELECTION_SECONDS = 30
 NEIGHBOUR_MS = 2000
-RECONFIGURATION_SECONDS = 60
-# ConfigurationInProgress, NewReplicaSetConfigurationIncompatible (another version came first),
-# CurrentConfigNotCommittedYet.
-BUSY_RECONFIGURING = frozenset({109, 103, 308})
 ADMINISTRATOR_ROLES = [{"role": "root", "db": "admin"}]
 
 
 def plan(settings: MongoDBSettings, members: Sequence[str]) -> Plan:
-    """Return what is missing until `members` ("host:port" each) are one replica set with an administrator.
+    """Return what is missing until there is a replica set with an administrator.
+
+    It is made of `members` ("host:port" each). Who else should be in a set that is there says the engine's plan.
 
     Raises UsageError when the local server does not answer or belongs to another replica set.
     """
-    name = settings.replica_set
     server, answer = _server_in_set(settings, members)
     changes = []
-    if answer.get("setName"):
-        present = [*answer.get("hosts", []), *answer.get("passives", []), *answer.get("arbiters", [])]
-        changes += [_change_member(name, host, "add") for host in members if host not in present]
-        changes += [_change_member(name, host, "remove") for host in present if host not in members]
-    else:
-        changes.append(_initiate(name, members))
+    if not answer.get("setName"):
+        changes.append(_initiate(settings.replica_set, members))
     if server.certificate_key_file and not _administrator_exists(server):
         changes.append(_create_administrator(subject(server.certificate_key_file)))
     return Plan(ENGINE, tuple(changes))
@@ -64,7 +58,6 @@ def apply(
     members: Sequence[str],
     keyfile: Path | None,
     *,
-    allow_destructive: bool = False,
     on_change: Callable[[Change], None] = lambda _: None,
 ) -> tuple[Change, ...]:
     """Make it so and return the changes made. Without `keyfile` the server runs without access control (a sandbox).
@@ -79,7 +72,7 @@ def apply(
         with driver_errors(server):
             change.operation(server, credentials)
 
-    return apply_plan(planned, execute, allow_destructive=allow_destructive, on_change=on_change)
+    return apply_plan(planned, execute, on_change=on_change)
 
 
 def subject(certificate: Path) -> str:
@@ -116,15 +109,6 @@ def wait_for_primary(settings: MongoDBSettings) -> None:
     )
 
 
-def hello(settings: MongoDBSettings, milliseconds: int = 5000) -> Document | None:
-    """Return what one server says of itself, or None when it does not answer in time. Needs no logon."""
-    with client(settings, direct=True, serverSelectionTimeoutMS=milliseconds) as connection:
-        try:
-            return connection.admin.command("hello")
-        except PyMongoError:
-            return None
-
-
 def _administrator_exists(settings: MongoDBSettings) -> bool:
     with client(settings, direct=True, **administrator(settings)) as connection:
         try:
@@ -156,18 +140,13 @@ def _server_in_set(settings: MongoDBSettings, members: Sequence[str]) -> tuple[M
         raise UsageError(f"mongod at {address(settings)} does not answer; check that it runs")
     candidates = [(settings, local)]
     if not local.get("setName"):
-        others = (_other_member(settings, member) for member in members if not member.startswith("/"))
+        others = (of_member(settings, member) for member in members if not member.startswith("/"))
         candidates += [(other, answer) for other in others if (answer := hello(other, NEIGHBOUR_MS))]
     server, answer = next((found for found in candidates if found[1].get("setName")), candidates[0])
     found, wanted = answer.get("setName", settings.replica_set), settings.replica_set
     if found != wanted:
         raise UsageError(f"mongod at {address(server)} is a member of replica set {found}, not of {wanted}")
     return server, answer
-
-
-def _other_member(settings: MongoDBSettings, member: str) -> MongoDBSettings:
-    host, _, port = member.rpartition(":")
-    return settings.model_copy(update={"host": host, "port": int(port)})
 
 
 def _initiate(name: str, members: Sequence[str]) -> Change:
@@ -187,49 +166,6 @@ def _initiate(name: str, members: Sequence[str]) -> Change:
         operation=operation,
         after=list(members),
     )
-
-
-def _change_member(name: str, host: str, verb: str) -> Change:
-    def operation(settings: MongoDBSettings, credentials: Mapping[str, Any]) -> None:
-        wait_for_primary(settings)
-        with client(settings, **credentials) as connection:
-            _reconfigure(connection, host, verb)
-
-    return Change(
-        engine=ENGINE,
-        kind="replica set member",
-        target=host,
-        summary=f"{verb} member {host} {'to' if verb == 'add' else 'from'} replica set {name}",
-        statement=f"replSetReconfig ({verb} {host})",
-        operation=operation,
-        before=None if verb == "add" else host,
-        after=host if verb == "add" else None,
-        risk=Risk.SAFE if verb == "add" else Risk.DESTRUCTIVE,
-    )
-
-
-def _reconfigure(connection: Client, host: str, verb: str) -> None:
-    """Add or remove one member: the server allows one change of the voting members at a time.
-
-    A member that is added votes only once it has a copy of the data; the server makes it a voter by a reconfiguration
-    of its own, which a second change has to wait for (MongoDB manual, "replSetReconfig").
-    """
-    deadline = time.monotonic() + RECONFIGURATION_SECONDS
-    while True:
-        config = connection.admin.command("replSetGetConfig")["config"]
-        if verb == "add":
-            number = 1 + max(member["_id"] for member in config["members"])
-            config["members"].append({"_id": number, "host": host})
-        else:
-            config["members"] = [member for member in config["members"] if member["host"] != host]
-        config["version"] += 1
-        try:
-            connection.admin.command("replSetReconfig", config)
-            return
-        except OperationFailure as error:
-            if error.code not in BUSY_RECONFIGURING or time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
 
 
 def _create_administrator(name: str) -> Change:

@@ -18,6 +18,7 @@ Client = MongoClient[Document]
 
 OLDEST_VERSION = (6, 0)
 TIMEOUT_MS = 5000
+HERE_MS = 1000
 LOGON_REFUSED = frozenset({11, 18})  # UserNotFound (X.509 on 6.0), AuthenticationFailed
 
 
@@ -26,10 +27,17 @@ def address(settings: MongoDBSettings) -> str:
     return settings.host if settings.host.startswith("/") else f"{settings.host}:{settings.port}"
 
 
+def of_member(settings: MongoDBSettings, member: str) -> MongoDBSettings:
+    """Return the settings with another member ("host:port") in place of the server here."""
+    host, _, port = member.rpartition(":")
+    return settings.model_copy(update={"host": host, "port": int(port)})
+
+
 def client(settings: MongoDBSettings, *, direct: bool = False, **options: Any) -> Client:
     """Return a client that has not connected yet.
 
-    `direct` talks to this one server whatever its state; otherwise the client finds the primary of the replica set.
+    `direct` talks to this one server whatever its state; otherwise the client finds the primary of the replica set
+    through whichever member answers.
     `options` are MongoClient keywords, the credentials among them.
 
     Raises UsageError when a file of the connection cannot be used.
@@ -37,11 +45,13 @@ def client(settings: MongoDBSettings, *, direct: bool = False, **options: Any) -
     if settings.ca_file:
         options |= {"tls": True, "tlsCAFile": str(settings.ca_file)}
     direct = direct or settings.host.startswith("/")  # the driver cannot follow a member list of socket paths
+    servers = [address(settings)]
     if not direct:
         options["replicaSet"] = settings.replica_set
+        servers = _ways_in(settings)
     try:
         return MongoClient(
-            f"mongodb://{quote_plus(address(settings), safe=':')}/",
+            f"mongodb://{','.join(quote_plus(server, safe=':[]') for server in servers)}/",
             directConnection=direct,
             appname="dbkeep",
             serverMonitoringMode="poll",
@@ -54,6 +64,26 @@ def client(settings: MongoDBSettings, *, direct: bool = False, **options: Any) -
         raise UsageError(f"{files}: cannot be used: {error}; run playbooks/site.yml") from None
 
 
+def _ways_in(settings: MongoDBSettings) -> list[str]:
+    """Return the servers to ask for the primary: the one here, unless it is down or in no set yet.
+
+    Of the others one might be in another set of the same name, which its driver would take for ours.
+    """
+    here = [address(settings)]
+    if not settings.members or (hello(settings, HERE_MS) or {}).get("setName"):
+        return here
+    return [*settings.members]
+
+
+def hello(settings: MongoDBSettings, milliseconds: int = 5000) -> Document | None:
+    """Return what one server says of itself, or None when it does not answer in time. Needs no logon."""
+    with client(settings, direct=True, serverSelectionTimeoutMS=milliseconds) as connection:
+        try:
+            return connection.admin.command("hello")
+        except PyMongoError:
+            return None
+
+
 def administrator(settings: MongoDBSettings) -> dict[str, Any]:
     """Return the MongoClient keywords that log on as the host administrator: X.509, or nothing in a sandbox."""
     if settings.certificate_key_file is None:
@@ -62,12 +92,12 @@ def administrator(settings: MongoDBSettings) -> dict[str, Any]:
 
 
 @contextmanager
-def connect(settings: MongoDBSettings) -> Iterator[Client]:
-    """Yield a client of the replica set's primary, logged on as the host administrator.
+def connect(settings: MongoDBSettings, *, direct: bool = False) -> Iterator[Client]:
+    """Yield a client of the replica set's primary, or with `direct` of the server here, as the host administrator.
 
     Raises UsageError when no usable server answers, DbkeepError when the server refuses a command in the block.
     """
-    with driver_errors(settings), client(settings, **administrator(settings)) as connection:
+    with driver_errors(settings), client(settings, direct=direct, **administrator(settings)) as connection:
         try:
             version = connection.admin.command("buildInfo")["versionArray"]
             connection.admin.command("usersInfo", 1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dbkeep.mongodb import normalise, statements
 from dbkeep.mongodb.diff_access import role_changes, undeclared_access, user_changes
 from dbkeep.mongodb.diff_collections import collection_changes, view_changes
+from dbkeep.mongodb.diff_members import member_changes
 from dbkeep.mongodb.diff_migrations import migration_changes
 from dbkeep.mongodb.findings import Findings
 from dbkeep.mongodb.inspect import Live, LiveParameter
@@ -35,6 +36,8 @@ def diff(
         *undeclared_access(declared, live),
         *migrations,
         *_undeclared_collections(declared, live),
+        # A member that copies data starts again when a collection is renamed or dropped meanwhile.
+        *member_changes(declared.members, live.members),
     ]
 
 
@@ -45,7 +48,7 @@ def _server(declared: Declared, live: Live) -> Iterator[Change]:
         summary = f"set level {level}"
         yield change("profiler", declared.database, summary, commands, before=live.profiling_level, after=level)
     for member, present in live.parameters.items():
-        for parameter in declared.server.parameters:
+        for parameter in declared.parameters:
             yield from _parameter(member, parameter, present.get(parameter.name))
 
 
@@ -58,7 +61,8 @@ def _parameter(member: str, wanted: Parameter, live: LiveParameter | None) -> It
     elif not live.settable:
         refused = "it can only be set when the server starts; move it to roles/mongodb/templates/mongod.conf.j2"
     commands = [statements.set_parameter(wanted.name, wanted.value, member)]
-    summary, before = f"set {wanted.value}", live.value if live else None
+    value = ", ".join(wanted.value) if isinstance(wanted.value, tuple) else wanted.value
+    summary, before = f"set {value}", live.value if live else None
     target = f"{member} {wanted.name}"
     yield change("parameter", target, summary, commands, before=before, after=wanted.value, refused=refused)
 

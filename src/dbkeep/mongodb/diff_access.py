@@ -78,7 +78,8 @@ def as_document(role: LiveRole) -> Document:
 
 def user_changes(declared: Declared, live: Live, secrets: Mapping[str, str]) -> Iterator[Change]:
     parameters = {parameter.name: parameter.value for parameter in declared.server.parameters}
-    iterations = int(parameters.get(ITERATIONS, 0))
+    wanted_iterations = parameters.get(ITERATIONS, 0)
+    iterations = wanted_iterations if isinstance(wanted_iterations, int) else 0
     for user in declared.users:
         present = live.users.get((USER_DATABASE, user.name))
         wanted = statements.user_options(user)

@@ -14,8 +14,9 @@ from typing import Any
 from pymongo.errors import ConnectionFailure, OperationFailure
 from pymongo.saslprep import saslprep
 
-from dbkeep.mongodb.connect import LOGON_REFUSED, Client, Document, administrator, client
+from dbkeep.mongodb.connect import LOGON_REFUSED, Client, Document, administrator, client, of_member
 from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.statements import FULL_MEMBER
 from dbkeep.settings import MongoDBSettings
 
 # The server's own collections, which it makes and needs; every other system.* is somebody's doing.
@@ -78,12 +79,22 @@ class LiveParameter:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveMember:
+    """A member of the replica set ("host:port") as its configuration has it, and whether the primary hears of it."""
+
+    host: str
+    options: Document
+    arbiter: bool = False
+    answers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """`collections` are those of the managed database; roles and users those of the whole server, by (database, name).
 
     The account that asks is left out of `users`: it administers the host and is not the declared state's to change.
     `passwords` are the users whose declared password the server accepts. `parameters` are by member ("host:port") and
-    name: every member has its own.
+    name: every member has its own. `members` are those of the replica set.
     """
 
     collections: dict[str, LiveCollection]
@@ -93,6 +104,7 @@ class Live:
     parameters: dict[str, dict[str, LiveParameter]] = field(default_factory=dict)
     profiling_level: int = 0
     migrations: dict[str, LiveMigration] = field(default_factory=dict)
+    members: tuple[LiveMember, ...] = ()
 
 
 def inspect(
@@ -101,11 +113,13 @@ def inspect(
     """Return what the server holds and which of `secrets` (user: password) it accepts."""
     users = _users(connection)
     known = [user for database, user in users if database == "admin" and user in secrets]
+    # A secondary may not have heard of a new password yet.
+    primary = settings if settings.host.startswith("/") else of_member(settings, _name(connection))
 
     def has_its_password(user: str) -> bool:
         if users["admin", user].restrictions:
             return is_stored(connection, user, secrets[user])
-        return accepts(settings, user, secrets[user])
+        return accepts(primary, user, secrets[user])
 
     # A plan mostly waits for answers.
     with ThreadPoolExecutor(QUESTIONS_AT_ONCE) as threads:
@@ -120,7 +134,13 @@ def inspect(
         parameters=_parameters(connection, settings, parameters),
         profiling_level=int(connection[settings.database].command("profile", -1)["was"]),
         migrations=migrations(connection, settings.database),
+        members=_members(connection),
     )
+
+
+def _name(connection: Client) -> str:
+    """Return the primary as the replica set names it."""
+    return str(connection.admin.command("hello")["me"])
 
 
 def collections(connection: Client, database: str) -> dict[str, LiveCollection]:
@@ -251,9 +271,22 @@ def _parameters(
 
 def member_client(settings: MongoDBSettings, member: str) -> Client:
     """Return a client of one member ("host:port") of the replica set as the host administrator."""
-    host, _, port = member.rpartition(":")
-    settings = settings.model_copy(update={"host": host, "port": int(port)})
-    return client(settings, direct=True, **administrator(settings))
+    return client(of_member(settings, member), direct=True, **administrator(settings))
+
+
+def _members(connection: Client) -> tuple[LiveMember, ...]:
+    config = connection.admin.command("replSetGetConfig")["config"]
+    status = connection.admin.command("replSetGetStatus")["members"]
+    answering = {member["name"] for member in status if member["health"]}
+    return tuple(
+        LiveMember(
+            member["host"],
+            {name: member[name] for name in FULL_MEMBER},
+            arbiter=member["arbiterOnly"],
+            answers=member["host"] in answering,
+        )
+        for member in config["members"]
+    )
 
 
 def _parameters_of(connection: Client, names: Sequence[str]) -> dict[str, LiveParameter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 from dbkeep.declared import Model
 
 DATABASE = "chat"
+ALLOWED_MEMBERS = "clusterIpSourceAllowlist"
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -145,7 +147,7 @@ class Parameter(Model):
     """A server parameter that can be set while the server runs. What only counts at its start is in mongod.conf."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]+$")]
-    value: bool | int | str
+    value: bool | int | str | tuple[str, ...]
     why: Text
 
 
@@ -170,7 +172,11 @@ class Migration(Model):
 
 
 class Declared(Model):
-    """Everything MongoDB should hold. Users and custom roles live in the database `admin`."""
+    """Everything MongoDB should hold. Users and custom roles live in the database `admin`.
+
+    `members` of the replica set ("host:port") come from the inventory, not from mongo/; without any, a plan leaves the
+    set as it is.
+    """
 
     database: str = DATABASE
     collections: tuple[Collection, ...]
@@ -179,3 +185,25 @@ class Declared(Model):
     users: tuple[User, ...]
     server: Server = Server()
     migrations: tuple[Migration, ...] = ()
+    members: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Those of mongo/server.yml, and where the members log on to each other from (a server takes no names there).
+
+        mongod starts with that list too, from /etc/default/mongod: a new member needs no restart of the others.
+        """
+        addresses = [member.rpartition(":")[0].strip("[]") for member in self.members]
+        if not addresses or not all(map(_is_address, addresses)):
+            return self.server.parameters
+        allowed = tuple(dict.fromkeys(("127.0.0.1", *addresses)))
+        why = "from where the members' own account, __system, may log on"
+        return (*self.server.parameters, Parameter(name=ALLOWED_MEMBERS, value=allowed, why=why))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dbkeep.mongodb.models import Collection, Index, Migration, Privilege, Role, User, View
 from dbkeep.plan import Change
@@ -16,6 +16,10 @@ ENGINE = "mongodb"
 MECHANISMS = ["SCRAM-SHA-256"]
 USER_DATABASE = "admin"
 STORED_FUNCTIONS = "system.js"
+
+# How the configuration of a replica set has a member that copies the data only, and one that also elects and leads.
+COPY: dict[str, Any] = {"votes": 0, "priority": 0}
+FULL_MEMBER: dict[str, Any] = {"votes": 1, "priority": 1, "hidden": False, "secondaryDelaySecs": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,19 @@ class RunMigration:
     back: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Reconfiguration:
+    """A step of one member of the replica set. Its command is made when it runs, from the set as it then is."""
+
+    verb: Literal["add", "complete", "remove"]
+    host: str
+
+
 def change(
     kind: str,
     target: str,
     summary: str,
-    commands: Sequence[Command],
+    commands: Sequence[Command | Reconfiguration],
     *,
     before: Any = None,
     after: Any = None,
@@ -66,15 +78,25 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def show(commands: Sequence[Command]) -> str:
+def show(commands: Sequence[Command | Reconfiguration]) -> str:
     """Return the commands as text, one a line, with every password masked."""
     return "\n".join(_line(command) for command in commands)
 
 
-def _line(command: Command) -> str:
+def _line(command: Command | Reconfiguration) -> str:
+    if isinstance(command, Reconfiguration):
+        return _step(command)
     document = json.dumps(_masked(command.document), default=str)
     where = f" // on {command.member}" if command.member else ""
     return f'db.getSiblingDB("{command.database}").runCommand({document}){where}'
+
+
+def _step(step: Reconfiguration) -> str:
+    if step.verb == "remove":
+        return f'rs.remove("{step.host}")'
+    if step.verb == "add":
+        return f"rs.add({json.dumps({'host': step.host, **COPY})}) // and wait until it has a copy"
+    return f'rs.reconfig(...) // "{step.host}": {json.dumps(FULL_MEMBER)}'
 
 
 def _masked(document: Document) -> Document:

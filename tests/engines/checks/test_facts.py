@@ -55,5 +55,14 @@ def test_mongodb_facts_hold_validators_and_the_documents_that_break_them(tmp_pat
     unguarded = {c["name"]: c for c in clean["collections"]}["open"]
     assert not unguarded["closed"]
     assert clean["parameters"]["enableLocalhostAuthBypass"] in (True, False)
-    assert clean["set_name"] == "chat"
+    replica_set = clean["replica_set"]
+    assert (replica_set["name"], replica_set["writable"], replica_set["majority_is_journaled"]) == ("chat", True, True)
+    assert [(m["state"], m["votes"], m["answers"], m["behind_seconds"]) for m in replica_set["members"]] == [
+        ("PRIMARY", 1, True, 0.0)
+    ]
+    assert replica_set["oplog"]["kept_hours"] == 0
+    process = clean["process"]
+    assert process["journal_bytes"] > 0
+    assert process["cache_bytes"] == 2**28 < process["memory_bytes"]
+    assert (process["log"]["destination"], process["log"]["is_written"]) == ("file", True)
     assert clean["version"][0] >= 6

@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from dbkeep import mongodb as engine
 from dbkeep.mongodb import bootstrap
-from dbkeep.mongodb.connect import Client, connect
+from dbkeep.mongodb.connect import Client, connect, hello
 from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Change
 from dbkeep.settings import MongoDBSettings
@@ -57,7 +57,7 @@ def test_it_is_one_line_and_a_rerun_converges(
         assert error.value.applied == tuple(made)
         assert len(made) == MADE
 
-        survivors = [member for member in members if bootstrap.hello(member, 500)]
+        survivors = [member for member in members if hello(member, 500)]
         assert len(survivors) == left
         converge(survivors[0], declared, passwords)
 

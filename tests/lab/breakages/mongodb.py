@@ -9,12 +9,26 @@ LAX_MONGOD = (
     "s/mode: requireTLS/mode: preferTLS/;s/disabledProtocols: .*/disabledProtocols: none/;"
     "s/javascriptEnabled: false/javascriptEnabled: true/;s/bindIp: .*/bindIpAll: true/;"
     "s/enableLocalhostAuthBypass: false/enableLocalhostAuthBypass: true\\n  enableTestCommands: true/;"
-    "s/SCRAM-SHA-256,/SCRAM-SHA-1,SCRAM-SHA-256,/"
+    "s/SCRAM-SHA-256,/SCRAM-SHA-1,SCRAM-SHA-256,/;"
+    "s/compressors: .*/compressors: zlib/;s/quiet: false/quiet: true/;"
+    "s/cacheSizeGB: .*/cacheSizeGB: 1000/;s/clusterAuthMode: .*/clusterAuthMode: sendKeyFile/"
 )
+
+STRANGER = {"_id": 9, "host": "192.0.2.1:27017", "votes": 0, "priority": 0}
+
+
+def reconfigure(change: str) -> str:
+    """Return what changes the replica set's configuration, `config`, by hand."""
+    head = "config = admin.command('replSetGetConfig')['config']\nconfig['version'] += 1\n"
+    return mongo(f"{head}{change}\nadmin.command('replSetReconfig', config)")
+
 
 MONGODB = (
     Breakage(
-        ("MG-AUTH-02", "MG-AUTH-04", "MG-JS-01", "MG-NET-01", "MG-OPS-02", "MG-TLS-01", "MG-TLS-03"),
+        (
+            *("MG-AUTH-02", "MG-AUTH-04", "MG-AUTH-06", "MG-JS-01", "MG-LOG-01", "MG-NET-01", "MG-NET-04"),
+            *("MG-OPS-02", "MG-OPS-05", "MG-TLS-01", "MG-TLS-03"),
+        ),
         as_root(f"cp -p /etc/mongod.conf /root/mongod.conf && sed -i '{LAX_MONGOD}' /etc/mongod.conf && {RESTART}"),
         as_root(f"cat /root/mongod.conf > /etc/mongod.conf && rm /root/mongod.conf && {RESTART}"),
     ),
@@ -36,9 +50,21 @@ MONGODB = (
         mongo("chat.notifications.delete_one({'_id': 1})"),
     ),
     Breakage(
-        ("MG-LOG-03",),
-        mongo("chat.command('profile', 2)"),
-        mongo("chat.command('profile', 0); chat.command('drop', 'system.profile')"),
+        ("MG-LOG-03", "MG-LOG-05"),
+        mongo("chat.command('profile', 2, slowms=5000)"),
+        mongo("chat.command('profile', 0, slowms=100); chat.command('drop', 'system.profile')"),
     ),
+    Breakage(
+        ("MG-REP-05",),
+        mongo("admin.command('replSetResizeOplog', minRetentionHours=0.5)"),
+        mongo("admin.command('replSetResizeOplog', minRetentionHours=24.0)"),
+    ),
+    Breakage(
+        ("MG-OPS-04",),
+        reconfigure("config['writeConcernMajorityJournalDefault'] = False"),
+        reconfigure("config['writeConcernMajorityJournalDefault'] = True"),
+    ),
+    # A member that the inventory does not name is declared state.
+    Breakage(("MG-REP-02",), reconfigure(f"config['members'].append({STRANGER})")),
     Breakage(("MG-FS-01",), "sudo chmod o+r /etc/mongod.conf", "sudo chmod o-r /etc/mongod.conf"),
 )

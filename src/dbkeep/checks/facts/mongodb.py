@@ -12,6 +12,8 @@ from pymongo import MongoClient
 
 from dbkeep.checks.facts.compliance import Compliance
 from dbkeep.checks.facts.files import describe_files
+from dbkeep.checks.facts.mongodb_process import describe_process
+from dbkeep.checks.facts.mongodb_replica_set import describe_replica_set
 from dbkeep.engines import required_settings
 from dbkeep.mongodb.connect import connect
 from dbkeep.settings import MongoDBSettings
@@ -30,7 +32,8 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
     settings = required_settings("mongodb")
     assert isinstance(settings, MongoDBSettings)  # noqa: S101 - the name decides the type
     compliance = Compliance()
-    with connect(settings) as client:
+    # What this server says, be it a secondary: it has its own options, and the set's users and collections.
+    with connect(settings, direct=True) as client:
         facts = describe(client, settings.database, compliance)
     compliance.remember()
     options = facts["options"]
@@ -64,9 +67,9 @@ def describe(client: MongoClient[dict[str, Any]], database: str, compliance: Com
         "collections": [
             _collection(client, database, info, compliance) for info in client[database].list_collections()
         ],
-        "profile": {name: profile[name] for name in ("was", "slowms")},
-        "member_state": admin.command("hello").get("isWritablePrimary", False),
-        "set_name": admin.command("hello").get("setName"),
+        "profile": {name: profile[name] for name in ("was", "slowms", "sampleRate")},
+        "process": describe_process(client),
+        "replica_set": describe_replica_set(client),
     }
 
 

@@ -1,0 +1,157 @@
+"""One MongoDB host becomes three by the inventory alone while a service writes; a primary fails; one host leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from dbkeep.environment import Environment, Host, read_environment
+from dbkeep.remote import call, ssh_command
+from dbkeep.sample import open_api
+
+from .breakages.shell import as_root, mongo
+from .conftest import dbkeep
+from .service import MARK, Service
+from .test_drift import playbook, recap
+
+pytestmark = pytest.mark.long
+
+NAME = "grow"
+HOSTS = [f"{NAME}-{number}" for number in (2, 1, 3)]  # the first has the data; API and Redis are beside the others
+
+MISSING = f"""
+import sys
+from bson import ObjectId
+wanted = [ObjectId(line.strip()) for line in sys.stdin]
+found = {{d['_id'] for d in chat.messages.find({{'content': '{MARK}'}}, {{'_id': 1}})}}
+print(sum(_id not in found for _id in wanted))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[Environment]:
+    """Three hosts with an engine each."""
+    try:
+        done = dbkeep("up", "--name", NAME, "--hosts", "3", "--json", timeout=1500)
+        assert done.status == 0, done.err
+        yield read_environment(NAME)
+    finally:
+        assert dbkeep("down", "--purge", "--name", NAME).status == 0
+
+
+def name_members(environment: Environment, hosts: list[str]) -> None:
+    """Change the inventory as a person does: the hosts of the group mongodb, and nothing else."""
+    path = environment.path / "hosts.yml"
+    inventory = yaml.safe_load(path.read_text(encoding="utf-8"))
+    inventory["all"]["children"]["mongodb"]["hosts"] = dict.fromkeys(hosts)
+    path.write_text(yaml.safe_dump(inventory, sort_keys=False), encoding="utf-8")
+
+
+def run(host: Host, command: str, text: str = "") -> str:
+    done = subprocess.run(
+        [*ssh_command(host), command], input=text, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def primary(environment: Environment) -> Host:
+    """Return the host that takes writes, as soon as there is one."""
+    hosts = {host.address: host for host in environment.all_hosts if host.name in HOSTS}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for host in hosts.values():
+            name = run(host, mongo("print(admin.command('hello').get('primary', ''))"))
+            if name:
+                return hosts[name.partition(":")[0]]
+        time.sleep(0.5)
+    raise AssertionError("no member became primary")
+
+
+def provision(*arguments: str) -> dict[str, str]:
+    done = playbook(NAME, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return recap(done.stdout)
+
+
+def missing_on(environment: Environment, service: Service) -> dict[str, int]:
+    """Return by host how many of the acknowledged writes it does not have; a member may be a moment behind."""
+    deadline, ids = time.monotonic() + 60, "\n".join(service.acknowledged)
+    while True:
+        hosts = [host for host in environment.all_hosts if host.name in HOSTS]
+        missing = {host.name: int(run(host, mongo(MISSING), ids)) for host in hosts}
+        if not any(missing.values()) or time.monotonic() > deadline:
+            return missing
+        time.sleep(1)
+
+
+def test_one_host_becomes_three_and_a_primary_fails_and_nothing_is_lost(environment: Environment) -> None:
+    started = run(environment.hosts("mongodb")[0], "systemctl show -P MainPID mongod")
+    with Service(environment) as service:
+        name_members(environment, HOSTS)
+        drift = dbkeep("drift", "-e", NAME, "mongodb")
+        assert drift.status == 1, drift.err
+        assert drift.out.count("add as a copy without a vote") == 2
+        provision()
+        service.wait_for(50)
+        # The one that had the data went on without a restart.
+        assert run(environment.hosts("mongodb")[0], "systemctl show -P MainPID mongod") == started
+        assert set(provision().values()) == {"changed=0"}
+
+        before = primary(environment)
+        run(before, mongo("admin.command('replSetStepDown', 30)"))
+        service.wait_for(50)
+        assert primary(environment) != before
+
+        before = primary(environment)
+        run(before, as_root("systemctl kill --signal=KILL mongod.service"))
+        service.wait_for(50)
+        with open_api(environment) as api:
+            assert api.get("/health/ready").status_code == 200
+    assert service.refused == []
+    assert missing_on(environment, service) == dict.fromkeys(HOSTS, 0)
+
+    # Everything finds the primary, whichever host it is on, and a repeated `up` keeps the inventory.
+    done = dbkeep("up", "--name", NAME, "--json")
+    assert done.status == 0, done.err
+    assert {host["changed"] for host in done.json["hosts"]} == {0}
+
+
+def test_a_changed_setting_restarts_one_member_after_the_other(environment: Environment) -> None:
+    members = [host for host in environment.all_hosts if host.name in HOSTS]
+    before = {host.name: run(host, "systemctl show -P MainPID mongod") for host in members}
+    with Service(environment) as service:
+        provision("--tags", "mongodb", "-e", "mongodb_connections_max=400")
+        service.wait_for(20)
+    assert service.refused == []
+    assert all(run(host, "systemctl show -P MainPID mongod") != before[host.name] for host in members)
+    provision("--tags", "mongodb")
+
+
+def test_the_timers_of_three_hosts_back_up_once(environment: Environment) -> None:
+    members = [host for host in environment.all_hosts if host.name in HOSTS]
+    taken = {}
+    for host in members:
+        run(host, "sudo rm -rf /var/lib/dbkeep/backup/sets/*")
+        run(host, "sudo systemctl start dbkeep-backup.service")
+        taken[host.name] = [part["engine"] for part in call(host, ["backup", "list"])["parts"]]
+    assert sorted(name for name, engines in taken.items() if "mongodb" in engines) == [HOSTS[0]]
+
+
+def test_a_host_that_the_inventory_lost_leaves_when_it_is_allowed(environment: Environment) -> None:
+    name_members(environment, HOSTS[:2])
+    with Service(environment) as service:
+        held = dbkeep("apply", "-e", NAME, "mongodb")
+        assert held.status == 1, held.err
+        assert "remove, the inventory does not name it; 2 votes stay, none of them may fail" in held.out
+        done = dbkeep("apply", "-e", NAME, "mongodb", "--allow-destructive")
+        assert done.status == 0, done.out + done.err
+        service.wait_for(20)
+        provision()
+        service.wait_for(20)
+    assert service.refused == []
+    assert dbkeep("drift", "-e", NAME, "mongodb").status == 0
