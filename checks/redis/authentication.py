@@ -8,7 +8,7 @@ import redis
 from dbkeep.checks.access import INSTANCES, Access
 from dbkeep.checks.control import control
 from dbkeep.checks.plugin import Observe
-from dbkeep.environment import Host
+from dbkeep.environment import Environment, Host
 
 APPLY = "run `dbkeep drift redis`, then `dbkeep apply redis`; users are in redis/acl.yml"
 SITE = "run playbooks/site.yml (role redis); a setting that needs a restart is restarted only when that is allowed"
@@ -74,6 +74,33 @@ def test_wrong_password_is_refused(access: Access, target: Host, observe: Observ
             if "AuthenticationError" not in answer:
                 let_in.append(f"{name}: {kind} ({answer})")
     assert not let_in, "; ".join(let_in)
+
+
+@control(
+    "RD-ACL-13",
+    "The administrator cannot log on over the network with anything that the vault holds, and nobody is logged on so",
+    severity="critical",
+    sources=("STIG V-251187", "Redis manual: ACL"),
+    fix="run `dbkeep apply redis`, which gives admin a password that only the host has; end what else is logged on",
+)
+def test_admin_is_local(
+    access: Access, environment: Environment, target: Host, redis_facts: dict[str, Any], observe: Observe
+) -> None:
+    known = set(environment.secrets["redis"].values())
+    wrong = []
+    for name in INSTANCES:
+        with access.redis(target, name, "svc_api") as client:
+            reached = answer_to(client, "PING")
+        assert reached == "True", f"{name}: svc_api gets no answer ({reached}): the probe would prove nothing"
+        let_in = 0
+        for password in known:
+            with access.redis(target, name, "admin", password=password) as client:
+                let_in += "AuthenticationError" not in answer_to(client, "PING")
+        remote = redis_facts["instances"][name]["network_administrators"]
+        observe(**{name: {"passwords_tried": len(known), "let_in": let_in, "logged_on_over_the_network": remote}})
+        if let_in or remote:
+            wrong.append(f"{name}: {let_in} of {len(known)} passwords let admin in, {remote} are logged on as admin")
+    assert not wrong, "; ".join(wrong)
 
 
 @control(

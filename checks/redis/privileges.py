@@ -80,13 +80,13 @@ def test_only_admin_is_unlimited(redis_facts: dict[str, Any], observe: Observe) 
     wrong = []
     for name in INSTANCES:
         users = redis_facts["instances"][name]["users"]
-        observe(**{name: {user: entry["keys"] for user, entry in users.items()}})
+        observe(**{name: {user: [entry["keys"], *entry["selectors"]] for user, entry in users.items()}})
         assert "admin" in users, f"{name} has no user admin: the observation is wrong"
         for user, entry in users.items():
-            patterns = f"{entry['keys']} {entry['channels']}".split()
-            unlimited = {"~*", "&*", "allkeys", "allchannels", "%RW~*"}.intersection(patterns)
-            if user != "admin" and "off" not in entry["flags"] and (unlimited or "+@all" in entry["categories"]):
-                wrong.append(f"{name}: {user} ({', '.join(unlimited) or '+@all'})")
+            words = f"{entry['keys']} {entry['channels']} {' '.join(entry['selectors'])}".split() + entry["categories"]
+            unlimited = {"~*", "&*", "allkeys", "allchannels", "%RW~*", "+@all"}.intersection(words)
+            if user != "admin" and "off" not in entry["flags"] and unlimited:
+                wrong.append(f"{name}: {user} ({', '.join(sorted(unlimited))})")
     assert not wrong, "; ".join(wrong)
 
 

@@ -59,8 +59,8 @@ def status(environment: Environment) -> dict[str, Any]:
     `complete` says whether each has one password everywhere. Raises UsageError or DbkeepError like `plan`.
     """
     secrets = _stored(environment)
-    instances = call(_host(environment), ["facts", ENGINE])["instances"]
-    rows = []
+    instances: dict[str, Any] = call(_host(environment), ["facts", ENGINE])["instances"]
+    rows: list[dict[str, Any]] = []
     for user in _rotatable(environment):
         users = {name: instance["users"].get(user) for name, instance in instances.items()}
         found = {name: facts["passwords"] for name, facts in users.items() if facts}

@@ -46,7 +46,9 @@ def show_status(found: dict[str, Any]) -> None:
     console.print(table)
     if not found["complete"]:
         name = found["environment"]
-        console.print(f"finish a rotation with `dbkeep passwords rotate redis -e {name}`; anything else: `dbkeep drift`")
+        console.print(
+            f"finish a rotation with `dbkeep passwords rotate redis -e {name}`; anything else: `dbkeep drift`"
+        )
 
 
 @passwords_group.command("rotate")

@@ -82,8 +82,8 @@ def version(settings: RedisSettings) -> str:
 
 
 def counts(settings: RedisSettings) -> dict[str, int]:
-    """Return the number of keys by instance and prefix, such as {"state/sess:": 12}; keys with no colon count as
-    "state/". Raises DbkeepError without an answer."""
+    """Return the number of keys by instance and prefix, such as {"state/sess:": 12}; keys that begin with no word count
+    as "state/(no prefix)". Raises DbkeepError without an answer."""
     result = {}
     for name, instance in settings.instances.items():
         with connect(name, instance) as client:

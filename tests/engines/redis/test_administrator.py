@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dbkeep import redis as engine
+from dbkeep.checks.facts import redis as facts
 from dbkeep.host import replace_file
 from dbkeep.redis.connect import connect as connect_as_agent
 from dbkeep.sandbox.redis import TLS, start
@@ -42,12 +43,15 @@ def alone(declared: engine.Declared) -> engine.Declared:
     return declared.model_copy(update={"instances": instances})
 
 
-def ping_by_tls(tls: TLS, user: str, password: str) -> bool:
-    client = redis.Redis(
+def client_by_tls(tls: TLS, user: str, password: str) -> redis.Redis:
+    return redis.Redis(
         host="localhost", port=tls.port, username=user, password=password, retry=Retry(NoBackoff(), 0),
         ssl=True, ssl_ca_certs=str(tls.ca), ssl_check_hostname=True,
     )  # fmt: skip
-    with client:
+
+
+def ping_by_tls(tls: TLS, user: str, password: str) -> bool:
+    with client_by_tls(tls, user, password) as client:
         return bool(client.ping())
 
 
@@ -95,7 +99,14 @@ def test_lost_acl_files_are_no_lock_out(
     assert not engine.plan(settings, alone, passwords)
 
 
-def test_redis_cannot_bind_a_user_to_the_socket(provisioned: Provisioned) -> None:
+def test_redis_cannot_bind_a_user_to_the_socket_so_its_session_is_found(provisioned: Provisioned) -> None:
     """Why all of the above: the right password is enough, wherever it comes from."""
     settings, tls = provisioned
-    assert ping_by_tls(tls, "admin", settings.instances["state"].password_file.read_text().strip())
+    password = settings.instances["state"].password_file.read_text().strip()
+    with (
+        connect_as_agent("state", settings.instances["state"]) as agent,
+        client_by_tls(tls, "admin", password) as remote,
+    ):
+        assert facts.describe(agent, [])["network_administrators"] == 0
+        assert remote.ping()
+        assert facts.describe(agent, [])["network_administrators"] == 1
