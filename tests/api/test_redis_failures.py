@@ -29,7 +29,7 @@ NewUser = Callable[..., Any]
 TIMEOUT = Configuration.model_fields["redis_timeout_seconds"].default
 # For what is not Redis: the machine, the other stores, the hash of a password.
 ELSEWHERE = 10.0
-CALLERS = 12
+CALLERS = 6
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,15 @@ def test_nothing_else_scripted_runs(connect, user: str) -> None:
         admin.function_delete("rogue")
 
 
-def test_a_limit_counts_only_what_the_limiter_wrote(connect) -> None:
-    """A value that is no number is an error of whoever wrote it, and allows nothing."""
-    api = connect("svc_api", "state")
-    api.set(KEY, "not a time", ex=60)
-    with pytest.raises(redis.ResponseError, match="rate_limit"):
-        limit(api, KEY, 1, 1, 1)
+@pytest.mark.parametrize("numbers", [(3, 5, 1), (3, 7, 1)], ids=["whole milliseconds", "parts of one"])
+def test_what_somebody_else_wrote_holds_for_one_burst_at_most(connect, numbers: tuple[int, ...]) -> None:
+    """A key that lives too long comes from a clock that was set back or from a hand, one without an end from a hand."""
+    api, admin = connect("svc_api", "state"), connect("admin", "state")
+    api.set(KEY, "not a number", ex=3600)
+    allowed, remaining, retry_after, reset_after = limit(api, KEY, *numbers)
+    assert (allowed, remaining) == (0, 0)
+    assert 0 < retry_after <= 200
+    assert 400 < reset_after <= 600
+    admin.persist(KEY)
+    assert limit(api, KEY, *numbers)[:2] == [1, 2]
+    assert 0 < admin.pttl(KEY) <= 200
