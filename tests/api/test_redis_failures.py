@@ -194,7 +194,7 @@ def test_lost_rights_and_a_lost_function_fail_as_declared(service: Any, servers:
     (library,) = read_declared(checkout()).libraries
     with connect("state", instance_of(servers, "redis_state")) as client:
         client.function_delete(library.name)
-        client.acl_setuser("svc_api", reset_channels=True)
+        client.execute_command("ACL", "SETUSER", "svc_api", "resetchannels")
         try:
             login = {"login": ada.username, "password": PASSWORD}
             assert service.client.post("/auth/login", json=login).status_code == 503
@@ -202,7 +202,7 @@ def test_lost_rights_and_a_lost_function_fail_as_declared(service: Any, servers:
             assert sent.status_code == 201
         finally:
             client.function_load(library.code)
-            client.acl_setuser("svc_api", channels=["conv:*"])
+            client.execute_command("ACL", "SETUSER", "svc_api", "&conv:*")
     assert ada.api.put(f"{path}/{uuid4()}", json={"content": "again"}).status_code == 201
 
 

@@ -81,7 +81,7 @@ def fill(client: redis.Redis, number: int) -> None:
 
 def test_a_sample_is_bounded_by_keys_and_by_time(connect, sampled, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(connect("admin", "state"), 20000)
-    found = sampled("state", keys=2000)
+    found = sampled("state", keys=2000, seconds=300)
     assert found["all"] == 20000
     assert 1000 <= found["sampled"] <= 2000 + samples.BATCH
     started = time.monotonic()
@@ -90,7 +90,7 @@ def test_a_sample_is_bounded_by_keys_and_by_time(connect, sampled, monkeypatch: 
     assert time.monotonic() - started < 0.2 + 5
     # Every name counts once, whichever way it was come upon.
     monkeypatch.setattr(samples, "BATCH", 100)
-    assert sampled("state", keys=10**6)["prefixes"]["sess:"]["keys"] == 20000
+    assert sampled("state", keys=10**6, seconds=300)["prefixes"]["sess:"]["keys"] == 20000
 
 
 def test_what_scan_comes_to_last_is_seen_too(connect, sampled) -> None:
@@ -100,7 +100,7 @@ def test_what_scan_comes_to_last_is_seen_too(connect, sampled) -> None:
     last = list(client.scan_iter(count=1000))[-100:]
     for key in last:
         client.persist(key)
-    assert any(problems(sampled("state", keys=4000), "sess:") for _ in range(20))
+    assert any(problems(sampled("state", keys=4000, seconds=300), "sess:") for _ in range(20))
 
 
 def test_an_instance_without_keys_has_nothing_wrong(sampled) -> None:
