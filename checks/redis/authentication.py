@@ -49,6 +49,26 @@ def test_default_user_is_off(access: Access, target: Host, redis_facts: dict[str
 
 
 @control(
+    "RD-ACL-02",
+    "Passwords are kept as digests, in a file that only the server writes and nobody else reads",
+    severity="high",
+    sources=("redis-baseline 11, 37", "Redis manual: ACL, external ACL file"),
+    fix="run playbooks/site.yml (role redis) for its mode, `dbkeep apply redis` for what it holds",
+)
+def test_acl_file(redis_facts: dict[str, Any], observe: Observe) -> None:
+    wrong = []
+    for name in INSTANCES:
+        file = redis_facts["instances"][name]["acl_file"]
+        observe(**{name: file})
+        assert file["digests"], f"{name}: no password stands in the ACL file: the observation is wrong"
+        if file["in_clear"]:
+            wrong.append(f"{name}: {file['in_clear']} passwords in clear")
+        if int(file["mode"], 8) & ~0o640 or file["owner"] != "redis":
+            wrong.append(f"{name}: mode {file['mode']}, owner {file['owner']}")
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
     "RD-AUTH-01",
     "A wrong password and an unknown user are refused",
     severity="critical",

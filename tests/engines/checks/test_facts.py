@@ -32,6 +32,19 @@ def test_redis_facts_hold_selectors_dry_runs_and_no_password(tmp_path: Path) -> 
     assert "a-password" not in str(found)
 
 
+def test_an_acl_file_is_described_without_what_it_holds(tmp_path: Path) -> None:
+    file = tmp_path / "users.acl"
+    digest = "a" * 64
+    file.write_text(
+        f"# >a comment\nuser default off\nuser x on #{digest} #{digest} ~a +get\nuser y on >in-clear +get\n"
+    )
+    file.chmod(0o640)
+    found = redis_facts.describe_acl_file(file)
+    assert (found["mode"], found["digests"], found["in_clear"]) == ("0640", 2, 1)
+    assert digest not in str(found)
+    assert "in-clear" not in str(found)
+
+
 def test_mongodb_facts_hold_validators_and_the_documents_that_break_them(tmp_path: Path) -> None:
     schema = {"$jsonSchema": {"bsonType": "object", "additionalProperties": False, "properties": {"_id": {}}}}
     with mongodb.start(tmp_path) as settings, connect_mongodb(settings) as client:

@@ -4,6 +4,9 @@ from .shell import Breakage, redis
 
 REDIS = (
     Breakage(("RD-ACL-01",), redis("cache", "ACL SETUSER default on '>probe-probe' '~*' +@all")),
+    Breakage(
+        ("RD-ACL-02",), "sudo chmod 0644 /etc/redis/users-cache.acl", "sudo chmod 0640 /etc/redis/users-cache.acl"
+    ),
     Breakage(("RD-ACL-03", "RD-ACL-12", "RD-DRIFT"), redis("state", "ACL SETUSER svc_ws '~*'")),
     Breakage(("RD-AUTH-01",), redis("state", "ACL SETUSER svc_api nopass")),
     Breakage(("RD-CFG-01",), redis("cache", "CONFIG SET protected-mode no")),

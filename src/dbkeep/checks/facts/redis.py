@@ -5,6 +5,7 @@ Passwords and their digests never leave the server: only how many a user has.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -60,8 +61,20 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:
         configuration = instances[name]["configuration"]
         instances[name]["files"] = describe_files([configuration["aclfile"], configuration["dir"]])
         instances[name]["sockets"] = describe_files([configuration["unixsocket"]])
+        instances[name]["acl_file"] = describe_acl_file(Path(configuration["aclfile"]))
     versions = {f"redis {name}": facts["version"] for name, facts in instances.items()}
     return {"versions": versions, "instances": instances}
+
+
+def describe_acl_file(path: Path) -> dict[str, Any]:
+    """Return mode and owner of an ACL file, and how many digests and how many passwords in clear stand in it."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    words = [word for line in lines if line.startswith("user ") for word in line.split()]
+    return {
+        **describe_files([str(path)])[str(path)],
+        "digests": sum(word.startswith("#") for word in words),
+        "in_clear": sum(word.startswith((">", "<")) for word in words),
+    }
 
 
 def describe(client: redis.Redis, attempts: list[list[str]]) -> dict[str, Any]:
