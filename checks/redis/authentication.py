@@ -8,7 +8,7 @@ import redis
 from dbkeep.checks.access import INSTANCES, Access
 from dbkeep.checks.control import control
 from dbkeep.checks.plugin import Observe
-from dbkeep.environment import Host
+from dbkeep.environment import Environment, Host
 
 APPLY = "run `dbkeep drift redis`, then `dbkeep apply redis`; users are in redis/acl.yml"
 SITE = "run playbooks/site.yml (role redis); a setting that needs a restart is restarted only when that is allowed"
@@ -49,6 +49,26 @@ def test_default_user_is_off(access: Access, target: Host, redis_facts: dict[str
 
 
 @control(
+    "RD-ACL-02",
+    "Passwords are kept as digests, in a file that only the server writes and nobody else reads",
+    severity="high",
+    sources=("redis-baseline 11, 37", "Redis manual: ACL, external ACL file"),
+    fix="run playbooks/site.yml (role redis) for its mode, `dbkeep apply redis` for what it holds",
+)
+def test_acl_file(redis_facts: dict[str, Any], observe: Observe) -> None:
+    wrong = []
+    for name in INSTANCES:
+        file = redis_facts["instances"][name]["acl_file"]
+        observe(**{name: file})
+        assert file["digests"], f"{name}: no password stands in the ACL file: the observation is wrong"
+        if file["in_clear"]:
+            wrong.append(f"{name}: {file['in_clear']} passwords in clear")
+        if int(file["mode"], 8) & ~0o640 or file["owner"] != "redis":
+            wrong.append(f"{name}: mode {file['mode']}, owner {file['owner']}")
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
     "RD-AUTH-01",
     "A wrong password and an unknown user are refused",
     severity="critical",
@@ -74,6 +94,33 @@ def test_wrong_password_is_refused(access: Access, target: Host, observe: Observ
             if "AuthenticationError" not in answer:
                 let_in.append(f"{name}: {kind} ({answer})")
     assert not let_in, "; ".join(let_in)
+
+
+@control(
+    "RD-ACL-13",
+    "The administrator cannot log on over the network with anything that the vault holds, and nobody is logged on so",
+    severity="critical",
+    sources=("STIG V-251187", "Redis manual: ACL"),
+    fix="run `dbkeep apply redis`, which gives admin a password that only the host has; end what else is logged on",
+)
+def test_admin_is_local(
+    access: Access, environment: Environment, target: Host, redis_facts: dict[str, Any], observe: Observe
+) -> None:
+    known = set(environment.secrets["redis"].values())
+    wrong = []
+    for name in INSTANCES:
+        with access.redis(target, name, "svc_api") as client:
+            reached = answer_to(client, "PING")
+        assert reached == "True", f"{name}: svc_api gets no answer ({reached}): the probe would prove nothing"
+        let_in = 0
+        for password in known:
+            with access.redis(target, name, "admin", password=password) as client:
+                let_in += "AuthenticationError" not in answer_to(client, "PING")
+        remote = redis_facts["instances"][name]["network_administrators"]
+        observe(**{name: {"passwords_tried": len(known), "let_in": let_in, "logged_on_over_the_network": remote}})
+        if let_in or remote:
+            wrong.append(f"{name}: {let_in} of {len(known)} passwords let admin in, {remote} are logged on as admin")
+    assert not wrong, "; ".join(wrong)
 
 
 @control(

@@ -80,13 +80,13 @@ def test_only_admin_is_unlimited(redis_facts: dict[str, Any], observe: Observe) 
     wrong = []
     for name in INSTANCES:
         users = redis_facts["instances"][name]["users"]
-        observe(**{name: {user: entry["keys"] for user, entry in users.items()}})
+        observe(**{name: {user: [entry["keys"], *entry["selectors"]] for user, entry in users.items()}})
         assert "admin" in users, f"{name} has no user admin: the observation is wrong"
         for user, entry in users.items():
-            patterns = f"{entry['keys']} {entry['channels']}".split()
-            unlimited = {"~*", "&*", "allkeys", "allchannels", "%RW~*"}.intersection(patterns)
-            if user != "admin" and "off" not in entry["flags"] and (unlimited or "+@all" in entry["categories"]):
-                wrong.append(f"{name}: {user} ({', '.join(unlimited) or '+@all'})")
+            words = f"{entry['keys']} {entry['channels']} {' '.join(entry['selectors'])}".split() + entry["categories"]
+            unlimited = {"~*", "&*", "allkeys", "allchannels", "%RW~*", "+@all"}.intersection(words)
+            if user != "admin" and "off" not in entry["flags"] and unlimited:
+                wrong.append(f"{name}: {user} ({', '.join(sorted(unlimited))})")
     assert not wrong, "; ".join(wrong)
 
 
@@ -133,7 +133,7 @@ def test_harmless_commands(access: Access, target: Host, observe: Observe) -> No
 
 @control(
     "RD-ACL-12",
-    "No service reaches the keys of another, tried by attempt",
+    "No service reaches the keys of another, or its own by other commands than theirs, tried by attempt",
     severity="critical",
     sources=("Redis manual: ACL, Key permissions",),
     fix=APPLY,
@@ -150,8 +150,14 @@ def test_foreign_keys(access: Access, target: Host, observe: Observe) -> None:
         ("svc_auth", "state", True, "GET", f"sess:{probe}"),
         ("svc_auth", "state", False, "GET", f"pres:{probe}"),
         ("svc_auth", "state", False, "PUBLISH", "conv:probe", "1"),
-        ("svc_ws", "state", True, "GET", f"pres:{probe}"),
-        ("svc_ws", "state", False, "GET", f"sess:{probe}"),
+        ("svc_auth", "state", True, "GET", f"rl:auth:{probe}"),
+        ("svc_auth", "state", False, "DEL", f"rl:auth:{probe}"),
+        ("svc_api", "state", True, "ZCOUNT", f"pres:{probe}", "0", "1"),
+        ("svc_api", "state", False, "GET", f"pres:{probe}"),
+        ("svc_api", "state", False, "FCALL", "dbkeep_probe", "1", f"rl:api:{probe}"),
+        ("svc_ws", "state", True, "ZCOUNT", f"pres:{probe}", "0", "1"),
+        ("svc_ws", "state", False, "ZCOUNT", f"sess:{probe}", "0", "1"),
+        ("svc_ws", "state", False, "PUBLISH", "ctl:session-revoked", "1"),
         ("chat_monitor", "state", False, "GET", f"sess:{probe}"),
         ("chat_audit", "state", False, "GET", f"sess:{probe}"),
     )

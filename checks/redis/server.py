@@ -110,26 +110,6 @@ def test_cache_is_not_written(redis_facts: dict[str, Any], observe: Observe) -> 
 
 
 @control(
-    "RD-PER-05",
-    "Every key expires, and begins with a declared prefix",
-    severity="medium",
-    sources=("Redis manual: EXPIRE", "dbkeep design: every key has a TTL by keyspace"),
-    fix="find who writes the key (redis/keyspaces.yml names the owner of a prefix); set an expiry or delete it",
-)
-def test_keys_expire(redis_facts: dict[str, Any], observe: Observe) -> None:
-    prefixes = {"state": {"sess:", "pres:", "rl:"}, "cache": {"cache:"}}
-    wrong = []
-    for name in INSTANCES:
-        keys = redis_facts["instances"][name]["keys"]
-        observe(**{name: keys})
-        wrong += [
-            f"{name}: {n['without_expiry']} keys {p}* never expire" for p, n in keys.items() if n["without_expiry"]
-        ]
-        wrong += [f"{name}: {n['keys']} keys {p}* are not declared" for p, n in keys.items() if p not in prefixes[name]]
-    assert not wrong, "; ".join(wrong)
-
-
-@control(
     "RD-CFG-01",
     "Protected settings, DEBUG and MODULE stay off whatever a client sends",
     severity="high",

@@ -35,6 +35,8 @@ from chat_api.settings import routes as settings
 from chat_api.settings.store import Settings
 from chat_api.stores import Stores
 from chat_api.stores.cache import Cache
+from chat_api.stores.keyspaces import PROFILES
+from chat_api.stores.wakeups import WakeUps
 from chat_api.users import routes as users
 from chat_api.users.store import Profiles
 
@@ -76,17 +78,18 @@ def _operation_id(route: APIRoute) -> str:
 
 def _services(stores: Stores, credentials: Credentials) -> Services:
     conversation_repository = Conversations(stores.mongodb)
+    wake_ups = WakeUps(stores.redis)
     return Services(
         stores=stores,
         authentication=Authentication(
             stores.postgresql,
-            Sessions(stores.redis),
+            Sessions(stores.redis, wake_ups),
             AccessTokens(credentials.token_key.get_secret_value()),
             FieldCipher(credentials.field_keys),
             BlindIndex(credentials.blind_index_keys, "users", "email"),
         ),
         limits=Limits(stores.redis),
-        profiles=Profiles(stores.postgresql, Cache(stores.redis)),
+        profiles=Profiles(stores.postgresql, Cache(stores.redis, PROFILES)),
         relationships=Relationships(stores.postgresql),
         settings=Settings(stores.postgresql),
         conversations=conversation_repository,
@@ -94,4 +97,5 @@ def _services(stores: Stores, credentials: Credentials) -> Services:
         notifications=Notifications(stores.mongodb),
         notification_preferences=NotificationPreferences(stores.mongodb),
         presence=Presence(stores.redis),
+        wake_ups=wake_ups,
     )

@@ -68,6 +68,8 @@ class Configuration(BaseModel):
     mongodb_replica_set: str = "chat"
     redis_state: OneAddress = Address(host="localhost", port=6379)
     redis_cache: OneAddress = Address(host="localhost", port=6380)
+    redis_pool_size: int = Field(default=20, ge=1, le=1000)
+    redis_timeout_seconds: float = Field(default=2.0, gt=0, le=30)
 
 
 class Credentials(BaseModel):

@@ -20,6 +20,7 @@ from chat_api.problems import unauthorized
 from chat_api.relationships.store import Relationships
 from chat_api.settings.store import Settings
 from chat_api.stores import Stores
+from chat_api.stores.wakeups import WakeUps
 from chat_api.users.store import Profiles
 
 
@@ -38,6 +39,7 @@ class Services:
     notifications: Notifications
     notification_preferences: NotificationPreferences
     presence: Presence
+    wake_ups: WakeUps
 
 
 def _services(request: Request) -> Services:

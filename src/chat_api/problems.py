@@ -10,13 +10,14 @@ from typing import Any
 import psycopg
 import psycopg_pool
 import pymongo.errors
-import redis.exceptions
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
+
+from chat_api.stores.redis import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,9 @@ STORE_UNAVAILABLE: tuple[type[Exception], ...] = (
     psycopg_pool.TooManyRequests,
     pymongo.errors.ConnectionFailure,
     pymongo.errors.ExecutionTimeout,
-    redis.exceptions.ConnectionError,
-    redis.exceptions.TimeoutError,
+    Unavailable,
 )
-"""What a driver raises when its store is down, too slow, or its pool is exhausted."""
+"""What is raised when a store is down, too slow, or its pool is exhausted."""
 
 
 class ProblemBody(BaseModel):

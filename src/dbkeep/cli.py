@@ -27,6 +27,7 @@ COMMANDS = {
     "restore": ("dbkeep.commands.backup", "restore_command"),
     "drill": ("dbkeep.commands.backup", "drill_command"),
     "keys": ("dbkeep.commands.keys", "keys_group"),
+    "passwords": ("dbkeep.commands.passwords", "passwords_group"),
     "diagnostics": ("dbkeep.commands.diagnostics", "diagnostics_command"),
     "lab": ("dbkeep.commands.lab", "lab_group"),
     "agent": ("dbkeep.commands.agent", "agent_group"),

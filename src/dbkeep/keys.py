@@ -83,8 +83,8 @@ def write_rings(environment: Environment, rings: Rings) -> None:
 
 @contextmanager
 def changing(environment: Environment) -> Iterator[None]:
-    """Hold the keys of `environment`: one command of this checkout at a time may change them."""
-    busy = f"another dbkeep command changes the keys of {environment.name}; wait for it or stop it"
+    """Hold the secrets of `environment`: one command of this checkout at a time may change them."""
+    busy = f"another dbkeep command changes the secrets of {environment.name}; wait for it or stop it"
     with locked(environment.path / ".keys.lock", busy):
         yield
 
@@ -241,7 +241,7 @@ def _without(rings: Rings, kind: str, version: int) -> Rings:
 
 
 def deploy(environment: Environment, on_task: Show) -> None:
-    """Give the vault's keys to the API on every host, one host after the other; raises DbkeepError if one fails."""
+    """Give the vault's secrets to the API on every host, one host after the other; raises DbkeepError if one fails."""
     log = checkout() / "evidence" / environment.name / "keys.log"
     run_playbook("site.yml", environment.name, log=log, arguments=["--tags", "chat_api"], on_task=on_task)
 

@@ -17,6 +17,7 @@ from chat_api.problems import Problem
 from chat_api.relationships.store import Relationships
 from chat_api.settings.store import Settings
 from chat_api.stores.cache import Cache
+from chat_api.stores.keyspaces import PROFILES
 from chat_api.stores.postgresql import PostgreSQL
 from chat_api.stores.redis import RedisClients
 from chat_api.users.store import Profiles
@@ -105,13 +106,14 @@ def test_a_request_of_one_statement_is_one_round_trip(
             update={"postgresql_hosts": [configuration.postgresql_hosts[0].model_copy(update={"port": port})]}
         )
         redis = RedisClients(configuration, secret)
+        cache = Cache(redis, PROFILES)
         counted = []
         async with relay, opened(through, secret) as store:
             await store.ready()
             for _ in range(8):  # the driver prepares a statement the fifth time: that must cost none either
-                await redis.cache.delete(f"cache:profile:{me}")
+                await cache.forget(me)
                 before = wire.trips
-                await {**READS, **WRITES}[name](store, Profiles(store, Cache(redis)), me, other)
+                await {**READS, **WRITES}[name](store, Profiles(store, cache), me, other)
                 counted.append(wire.trips - before)
         await redis.close()
         return counted

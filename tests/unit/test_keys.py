@@ -89,5 +89,5 @@ def test_only_an_old_version_is_retired(tmp_path: Path, version: int, pending: i
 
 def test_one_command_at_a_time_changes_keys(tmp_path: Path) -> None:
     at = environment(tmp_path)
-    with keys.changing(at), pytest.raises(UsageError, match="another dbkeep command changes the keys of unit"):
+    with keys.changing(at), pytest.raises(UsageError, match="another dbkeep command changes the secrets of unit"):
         keys.rotate(at)

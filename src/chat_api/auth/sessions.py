@@ -1,6 +1,6 @@
 """Live sessions in Redis: what makes an access token worth nothing the moment its session ends.
 
-Failure mode: closed. Without the state instance nobody is identified, and the answer is 503.
+Without the state instance nobody is identified.
 """
 
 from __future__ import annotations
@@ -8,22 +8,28 @@ from __future__ import annotations
 from uuid import UUID
 
 from chat_api.auth.tokens import Identity
-from chat_api.stores import keyspaces
+from chat_api.stores.keyspaces import SESSION_READS, SESSION_WRITES
 from chat_api.stores.redis import RedisClients
+from chat_api.stores.wakeups import WakeUps
 
 
 class Sessions:
-    def __init__(self, redis: RedisClients) -> None:
-        self._writer, self._reader = redis.state_auth, redis.state
+    """Every method raises stores.redis.Unavailable without the instance."""
+
+    def __init__(self, redis: RedisClients, wake_ups: WakeUps) -> None:
+        self._redis, self._wake_ups = redis, wake_ups
 
     async def open(self, identity: Identity) -> None:
         """Start or prolong the session for as long as an access token lives."""
-        await self._writer.set(
-            keyspaces.session(identity.session_id), str(identity.user_id), ex=keyspaces.SESSION_SECONDS
-        )
+        key, user_id = SESSION_WRITES.key(identity.session_id), str(identity.user_id)
+        await self._redis.run(SESSION_WRITES, lambda client: client.set(key, user_id, ex=SESSION_WRITES.seconds), None)
 
     async def end(self, session_id: UUID) -> None:
-        await self._writer.delete(keyspaces.session(session_id))
+        key = SESSION_WRITES.key(session_id)
+        await self._redis.run(SESSION_WRITES, lambda client: client.delete(key), None)
+        await self._wake_ups.session_ended(session_id)
 
     async def is_live(self, identity: Identity) -> bool:
-        return await self._reader.get(keyspaces.session(identity.session_id)) == str(identity.user_id)
+        key = SESSION_READS.key(identity.session_id)
+        user_id = await self._redis.run(SESSION_READS, lambda client: client.get(key), None)
+        return bool(user_id == str(identity.user_id))

@@ -39,7 +39,9 @@ async def send_message(
     await services.limits.take(SEND_BY_USER, str(user.user_id))
     await _require_reachable(services, user.user_id, conversation_id)
     message, is_new = await services.messages.send(user.user_id, conversation_id, client_id, new.content)
-    if not is_new:
+    if is_new:
+        await services.wake_ups.message_sent(conversation_id)
+    else:
         response.status_code = HTTPStatus.OK
     return message
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from chat_api.configuration import Configuration, Credentials
 from chat_api.stores.mongodb import MongoDB
@@ -35,8 +36,8 @@ class Stores:
         checks: dict[str, Callable[[], Awaitable[None]]] = {
             "postgresql": self.postgresql.ready,
             "mongodb": self.mongodb.ready,
-            "redis_state": self.redis.state_ready,
-            "redis_cache": self.redis.cache_ready,
+            "redis_state": partial(self.redis.ready, "state"),
+            "redis_cache": partial(self.redis.ready, "cache"),
         }
         answers = await asyncio.gather(*(self._answers(name, check) for name, check in checks.items()))
         return dict(zip(checks, answers, strict=True))

@@ -1,35 +1,25 @@
-"""The cache instance. Failure mode: open. Without it everything is read from where it is kept, and is only slower."""
+"""Values in the cache instance by one use of it: without it everything is read from where it is kept, only slower."""
 
 from __future__ import annotations
 
-import logging
-
-from chat_api.stores.redis import UNREACHABLE, RedisClients
-
-logger = logging.getLogger(__name__)
+from chat_api.stores.keyspaces import Use
+from chat_api.stores.redis import RedisClients
 
 
 class Cache:
-    def __init__(self, redis: RedisClients) -> None:
-        self._client = redis.cache
+    def __init__(self, redis: RedisClients, use: Use) -> None:
+        self._redis, self._use = redis, use
 
-    async def get(self, key: str) -> str | None:
-        try:
-            value = await self._client.get(key)
-        except UNREACHABLE as error:
-            logger.warning("cache not read: %s", type(error).__name__)
-            return None
-        return str(value) if value is not None else None
+    async def get(self, subject: object) -> str | None:
+        key = self._use.key(subject)
+        value = await self._redis.run(self._use, lambda client: client.get(key), None)
+        return None if value is None else str(value)
 
-    async def put(self, key: str, value: str, seconds: int) -> None:
-        try:
-            await self._client.set(key, value, ex=seconds)
-        except UNREACHABLE as error:
-            logger.warning("cache not written: %s", type(error).__name__)
+    async def put(self, subject: object, value: str) -> None:
+        key = self._use.key(subject)
+        await self._redis.run(self._use, lambda client: client.set(key, value, ex=self._use.seconds), None)
 
-    async def forget(self, key: str) -> None:
+    async def forget(self, subject: object) -> None:
         """Remove a value that has changed; what cannot be removed expires by its time to live."""
-        try:
-            await self._client.delete(key)
-        except UNREACHABLE as error:
-            logger.warning("cache not cleared: %s", type(error).__name__)
+        key = self._use.key(subject)
+        await self._redis.run(self._use, lambda client: client.delete(key), None)

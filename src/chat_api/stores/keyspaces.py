@@ -1,38 +1,65 @@
-"""Every Redis key of the API, with its time to live: no other module spells a key.
+"""Every use of Redis by the API: keys and channels, times to live, and what a request does without it.
 
-The prefixes and the bounds of their times to live are declared in redis/keyspaces.yml; the rights in redis/acl.yml.
+No other module spells a key. The prefixes and the bounds of the times to live are declared in redis/keyspaces.yml, the
+rights of the users in redis/acl.yml.
 """
 
 from __future__ import annotations
 
-from uuid import UUID
-
-SESSION_SECONDS = 15 * 60
-"""As long as an access token lives: a session that is not refreshed has no token that could still use it."""
-PRESENCE_SECONDS = 45
-PROFILE_SECONDS = 60
+from dataclasses import dataclass
+from enum import StrEnum
 
 
-def session(session_id: UUID) -> str:
-    """State instance: the user id of a live session; svc_auth writes, svc_api reads."""
-    return f"sess:{session_id}"
+class Failure(StrEnum):
+    """What happens when a use gets no answer. What guards something fails closed, what only helps fails open."""
+
+    CLOSED = "closed"
+    """The request is answered 503."""
+    OPEN = "open"
+    """The request goes on without."""
 
 
-def presence(user_id: UUID | str) -> str:
-    """State instance: exists while the user was heard of lately."""
-    return f"pres:{user_id}"
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Who asks which instance for the keys (or publishes on the channels) that begin with `prefix`.
+
+    `seconds` is how long a key lives that this use writes; None if it writes none, or if each call says it.
+    """
+
+    prefix: str
+    instance: str
+    user: str
+    fails: Failure
+    seconds: int | None = None
+
+    def key(self, *parts: object) -> str:
+        """Return the name of one key or channel."""
+        return self.prefix + ":".join(map(str, parts))
 
 
-def auth_limit(name: str, subject: str) -> str:
-    """State instance: the rate limiter's state for one subject of the auth domain; svc_auth."""
-    return f"rl:auth:{name}:{subject}"
+SESSION_WRITES = Use("sess:", "state", "svc_auth", Failure.CLOSED, seconds=15 * 60)
+"""By session id, the user's id. As long as an access token lives: without a refresh nothing could use it any more."""
+SESSION_READS = Use("sess:", "state", "svc_api", Failure.CLOSED)
 
+AUTH_LIMITS = Use("rl:auth:", "state", "svc_auth", Failure.CLOSED)
+"""By limit and subject, the limiter's state. They guard passwords: without them nobody logs in."""
+API_LIMITS = Use("rl:api:", "state", "svc_api", Failure.OPEN)
+"""They spread load: a chat that works is worth more than a limit that holds."""
 
-def api_limit(name: str, subject: str) -> str:
-    """State instance: the rate limiter's state for one subject of any other domain; svc_api."""
-    return f"rl:api:{name}:{subject}"
+PRESENCE_WRITES = Use("pres:", "state", "svc_api", Failure.CLOSED, seconds=45)
+"""By user, the sessions that were heard of, each until when. A client that was not heard must know, to try again."""
+PRESENCE_READS = Use("pres:", "state", "svc_api", Failure.OPEN)
+"""Without it everybody seems offline."""
 
+PROFILES = Use("cache:profile:", "cache", "svc_api", Failure.OPEN, seconds=60)
+"""By user, the own profile as JSON. Without it the profile comes from PostgreSQL."""
 
-def profile(user_id: UUID) -> str:
-    """Cache instance: a user's own profile as JSON, read by that user only."""
-    return f"cache:profile:{user_id}"
+WAKE_UPS = Use("conv:", "state", "svc_api", Failure.OPEN)
+"""By conversation, a channel. Who misses a wake-up reads the truth from MongoDB."""
+SESSION_ENDS = Use("ctl:session-revoked", "state", "svc_auth", Failure.OPEN)
+"""The channel on which ended sessions are named. Without it, a connection of theirs lasts until its next request."""
+
+ALL = (
+    *(SESSION_WRITES, SESSION_READS, AUTH_LIMITS, API_LIMITS, PRESENCE_WRITES, PRESENCE_READS),
+    *(PROFILES, WAKE_UPS, SESSION_ENDS),
+)

@@ -10,7 +10,6 @@ from psycopg.rows import DictRow
 from pydantic import ValidationError
 
 from chat_api.problems import not_found
-from chat_api.stores import keyspaces
 from chat_api.stores.cache import Cache
 from chat_api.stores.postgresql import PostgreSQL
 from chat_api.users.schemas import OwnProfile
@@ -29,15 +28,18 @@ class Profiles:
         self._postgresql, self._cache = postgresql, cache
 
     async def own(self, acting_user: UUID) -> OwnProfile:
-        """Return the profile of `acting_user`, at most PROFILE_SECONDS old; raises a 404 Problem without one."""
-        cached = await self._cache.get(keyspaces.profile(acting_user))
+        """Return the profile of `acting_user` as it was a cache's time to live ago or later.
+
+        Raises a 404 Problem without one.
+        """
+        cached = await self._cache.get(acting_user)
         if cached is not None:
             try:
                 return OwnProfile.model_validate_json(cached)
             except ValidationError:
                 pass  # written by another version of the API: read it anew
         profile = _profile((await self._postgresql.run_as(acting_user, OWN, (acting_user,))).rows)
-        await self._cache.put(keyspaces.profile(acting_user), profile.model_dump_json(), keyspaces.PROFILE_SECONDS)
+        await self._cache.put(acting_user, profile.model_dump_json())
         return profile
 
     async def change(self, acting_user: UUID, values: Mapping[str, str | None]) -> OwnProfile:
@@ -53,7 +55,7 @@ class Profiles:
                 )
             found = await connection.execute(OWN, (acting_user,))
             profile = _profile(await found.fetchall())
-        await self._cache.forget(keyspaces.profile(acting_user))
+        await self._cache.forget(acting_user)
         return profile
 
     async def visible(self, acting_user: UUID, user_ids: Iterable[UUID]) -> set[UUID]:

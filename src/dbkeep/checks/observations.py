@@ -52,5 +52,11 @@ class Observations:
     def _ask(self, host: Host, verb: str, name: str) -> Facts:
         if verb == "plan":
             return call(host, [verb, name], engine_request(self._environment, name))
+        return call(host, [verb, name], self._request(name))
+
+    def _request(self, observer: str) -> Facts | None:
+        if observer == "redis":
+            declared = engine_request(self._environment, observer)["declared"]
+            return {"keyspaces": declared["keyspaces"]}
         requests: dict[str, Facts] = {"postgresql": {"people": True}, "leaks": {"secrets": self._environment.secrets}}
-        return call(host, [verb, name], requests.get(name))
+        return requests.get(observer)

@@ -16,14 +16,11 @@ from dbkeep.redis.declared import ADMIN, Declared
 from dbkeep.redis.declared import read as read_declared
 from dbkeep.redis.diff import ENGINE, diff
 from dbkeep.redis.inspect import count_keys, inspect
+from dbkeep.redis.passwords import require_passwords, with_administrator
 from dbkeep.redis.statements import Operation, Restart, WriteFile
 from dbkeep.settings import RedisSettings
 
 __all__ = ["Declared", "apply", "counts", "plan", "read_declared", "users", "version"]
-
-# Redis stores passwords as unsalted SHA-256 (manual, "ACL"): only long random ones withstand guessing.
-SHORTEST_PASSWORD = 32
-FEWEST_CHARACTERS = 10
 
 
 def users(declared: Declared) -> list[str]:
@@ -34,7 +31,7 @@ def users(declared: Declared) -> list[str]:
 def plan(settings: RedisSettings, declared: Declared, secrets: Mapping[str, str]) -> Plan:
     """Return the changes that turn the host's instances into what is declared; reads only.
 
-    `secrets` maps every name of `users(declared)` to its password.
+    `secrets` maps every name of `users(declared)` to its password, as the vault does (dbkeep.redis.passwords).
 
     Raises UsageError for a missing or weak password and for instances that host and declaration do not share,
     DbkeepError when an instance does not answer.
@@ -85,8 +82,8 @@ def version(settings: RedisSettings) -> str:
 
 
 def counts(settings: RedisSettings) -> dict[str, int]:
-    """Return the number of keys by instance and prefix, such as {"state/sess:": 12}; keys with no colon count as
-    "state/". Raises DbkeepError without an answer."""
+    """Return the number of keys by instance and prefix, such as {"state/sess:": 12}; keys that begin with no word count
+    as "state/(no prefix)". Raises DbkeepError without an answer."""
     result = {}
     for name, instance in settings.instances.items():
         with connect(name, instance) as client:
@@ -104,11 +101,7 @@ def _connected(
             f"redis: the host has the instances {', '.join(settings.instances)}, declared are "
             f"{', '.join(declared.instances.instances)}; run playbooks/site.yml"
         )
-    for user in users(declared):
-        password = secrets.get(user, "")
-        if len(password) < SHORTEST_PASSWORD or len(set(password)) < FEWEST_CHARACTERS:
-            problem = "is missing" if not password else f"is not {SHORTEST_PASSWORD} random characters"
-            raise UsageError(f"redis: the password of {user} {problem}; run dbkeep init to make one")
+    require_passwords(declared, secrets)
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(connect(name, instance, secrets[ADMIN]))
@@ -125,4 +118,4 @@ def _plan(
             live[name] = inspect(clients[name], instance)
     files = {instance.password_file for instance in settings.instances.values() if instance.password_file}
     stored = {path: path.read_text(encoding="utf-8").strip() for path in sorted(files)}
-    return Plan(ENGINE, tuple(diff(declared, live, settings, dict(secrets), stored)))
+    return Plan(ENGINE, tuple(diff(declared, live, settings, with_administrator(secrets, stored), stored)))

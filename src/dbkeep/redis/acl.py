@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from dbkeep.redis.declared import Declared, LaterCommand
+from dbkeep.redis.declared import Declared, Grant, LaterCommand
+from dbkeep.redis.passwords import valid
 
 _RULE = re.compile(r"\([^)]*\)|\S+")
 
 
 @dataclass(frozen=True, slots=True)
 class ACLUser:
-    """One user; `passwords` are SHA-256 hex digests and never shown."""
+    """One user; `passwords` are SHA-256 hex digests and never shown, `selectors` are spelled as `selector` does."""
 
     name: str
     enabled: bool = False
@@ -43,6 +44,23 @@ def categories_in(lines: Iterable[str]) -> set[str]:
     return {rule[2:].rstrip(")") for line in lines for rule in line.split() if rule[:2] in ("+@", "-@")} - {"all"}
 
 
+def selector(keys: Iterable[str], channels: Iterable[str], commands: Iterable[str]) -> str:
+    """Return the one spelling of a selector with these patterns (marks included) and commands."""
+    rules = [
+        *sorted(keys),
+        "resetchannels",
+        *sorted(channels),
+        "-@all",
+        *sorted(_rule(command) for command in commands),
+    ]
+    return f"({' '.join(rules)})"
+
+
+def _rule(command: str) -> str:
+    """Return what allows a command, or takes an exception out of a wider rule."""
+    return command if command.startswith("-") else f"+{command}"
+
+
 def parse(line: str, categories: Mapping[str, Iterable[str]]) -> ACLUser:
     """Return the user of one line of `ACL LIST` or of an ACL file (`user NAME RULE...`).
 
@@ -50,6 +68,13 @@ def parse(line: str, categories: Mapping[str, Iterable[str]]) -> ACLUser:
     rules it was given but describes a user anew, with a category wherever that is shorter.
     """
     _, name, *rules = _RULE.findall(line)
+    own = [rule for rule in rules if not rule.startswith("(")]
+    user = _from_rules(name, own, categories)
+    others = [_from_rules(name, rule[1:-1].split(), categories) for rule in rules if rule not in own]
+    return replace(user, selectors=frozenset(selector(other.keys, other.channels, other.commands) for other in others))
+
+
+def _from_rules(name: str, rules: list[str], categories: Mapping[str, Iterable[str]]) -> ACLUser:
     user = ACLUser(name, commands=_commands((r for r in rules if r.startswith(("+", "-"))), categories))
     for rule in rules:
         user = _with_rule(user, rule)
@@ -59,7 +84,7 @@ def parse(line: str, categories: Mapping[str, Iterable[str]]) -> ACLUser:
 def _with_rule(user: ACLUser, rule: str) -> ACLUser:
     if rule.startswith("#"):
         return replace(user, passwords=user.passwords | {rule[1:]})
-    for field, marks in (("keys", ("~", "%")), ("channels", "&"), ("selectors", "(")):
+    for field, marks in (("keys", ("~", "%")), ("channels", "&")):
         if rule.startswith(marks):
             return replace(user, **{field: getattr(user, field) | {rule}})
     return replace(
@@ -95,8 +120,11 @@ def parse_file(text: str, categories: Mapping[str, Iterable[str]]) -> dict[str, 
     return {user.name: user for user in users}
 
 
-def expected(declared: Declared, instance: str, version: tuple[int, ...], passwords: dict[str, str]) -> list[ACLUser]:
-    """Return the users that `instance`, a server of `version`, must hold; `passwords` is in clear, by user."""
+def expected(declared: Declared, instance: str, version: tuple[int, ...], secrets: Mapping[str, str]) -> list[ACLUser]:
+    """Return the users that `instance`, a server of `version`, must hold.
+
+    `secrets` holds the passwords in clear, as the vault names them (dbkeep.redis.passwords).
+    """
     connection = {
         command.command if isinstance(command, LaterCommand) else command
         for command in declared.acl.connection
@@ -104,22 +132,29 @@ def expected(declared: Declared, instance: str, version: tuple[int, ...], passwo
     }
     users = [ACLUser("default")]
     for name in declared.acl.users:
-        grant = declared.grant(name, instance)
-        if grant is None:
+        grants = declared.grants(name, instance)
+        if not grants:
             continue
-        commands = set(grant.commands)
+        first, *others = grants
+        commands = set(first.commands)
         users.append(
             ACLUser(
                 name,
                 enabled=True,
-                passwords=frozenset({hashlib.sha256(passwords[name].encode()).hexdigest()}),
-                keys=frozenset(
-                    [f"%R~{pattern}" for pattern in grant.read]
-                    + [f"%W~{pattern}" for pattern in grant.write]
-                    + [f"~{pattern}" for pattern in grant.readwrite]
-                ),
-                channels=frozenset(f"&{pattern}" for pattern in grant.channels),
+                passwords=frozenset(hashlib.sha256(word.encode()).hexdigest() for word in valid(secrets, name)),
+                keys=_keys(first),
+                channels=_channels(first),
                 commands=frozenset(commands if "@all" in commands else commands | connection),
+                selectors=frozenset(selector(_keys(grant), _channels(grant), grant.commands) for grant in others),
             )
         )
     return users
+
+
+def _keys(grant: Grant) -> frozenset[str]:
+    marked = (("%R~", grant.read), ("%W~", grant.write), ("~", grant.readwrite))
+    return frozenset(mark + pattern for mark, patterns in marked for pattern in patterns)
+
+
+def _channels(grant: Grant) -> frozenset[str]:
+    return frozenset(f"&{pattern}" for pattern in grant.channels)

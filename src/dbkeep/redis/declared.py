@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -13,7 +13,7 @@ from dbkeep.declared import Model, line_of, read_model, read_yaml
 from dbkeep.errors import DeclaredError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-Command = Annotated[str, StringConstraints(pattern=r"^(@all|[a-z][a-z.]*(\|[a-z-]+)?)$")]
+Command = Annotated[str, StringConstraints(pattern=r"^(@all|[a-z][a-z.]*(\|[a-z_-]+)?)$")]
 Pattern = Annotated[str, StringConstraints(pattern=r"^[^\s()%~&]+$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9:_-]*:$")]
 Directive = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -61,7 +61,7 @@ class Keyspace(Model):
     prefix: Prefix
     purpose: str
     instance: Name
-    types: tuple[str, ...]
+    types: tuple[Literal["string", "hash", "list", "set", "zset", "stream"], ...]
     ttl_seconds: TTL
     loss: Loss
     owner: Name
@@ -87,7 +87,10 @@ class LaterCommand(Model):
 
 
 class Grant(Model):
-    """What a user may do on some instances: key patterns by kind of access, channels, commands."""
+    """What a user may do on some instances: key patterns by kind of access, channels, commands.
+
+    Of several grants on one instance each stands for itself: its commands work on its keys and channels only.
+    """
 
     instances: tuple[Name, ...]
     read: tuple[Pattern, ...] = ()
@@ -120,9 +123,9 @@ class Declared(Model):
     acl: ACL
     libraries: tuple[Library, ...]
 
-    def grant(self, user: str, instance: str) -> Grant | None:
-        """Return what `user` may do on `instance`, or None if the user does not exist there."""
-        return next((grant for grant in self.acl.users[user].grants if instance in grant.instances), None)
+    def grants(self, user: str, instance: str) -> tuple[Grant, ...]:
+        """Return what `user` may do on `instance`; empty if the user does not exist there."""
+        return tuple(grant for grant in self.acl.users[user].grants if instance in grant.instances)
 
 
 def read(root: Path) -> Declared:
@@ -207,17 +210,13 @@ def _check_users(declared: Declared, path: Path) -> None:
     if "default" in declared.acl.users:
         raise _fail(path, "the user default is always off and cannot be declared", "users", "default")
     for name, user in declared.acl.users.items():
-        seen: set[str] = set()
         for index, grant in enumerate(user.grants):
-            here = ("users", name, "grants", index, "instances")
             for instance in grant.instances:
                 if instance not in declared.instances.instances:
+                    here = ("users", name, "grants", index, "instances")
                     raise _fail(path, f"instances.yml declares no instance {instance}", *here)
-                if instance in seen:
-                    raise _fail(path, f"the instance {instance} stands in two grants", *here)
-                seen.add(instance)
     for instance in declared.instances.instances:
-        if declared.grant(ADMIN, instance) is None:
+        if not declared.grants(ADMIN, instance):
             raise _fail(path, f"has no grant on the instance {instance}", "users", ADMIN, "grants")
 
 

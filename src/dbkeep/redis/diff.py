@@ -27,10 +27,15 @@ def diff(
 ) -> list[Change]:
     """Return the changes that turn `live` into `declared`, instance by instance.
 
-    `passwords` is in clear, by user; `stored_passwords` is what the administrator's password files hold now. Those
-    files come last: until then the old one is what a rerun logs on with.
+    `passwords` is in clear, as the vault names them; `stored_passwords` is what the administrator's password files hold
+    now. Those files come first: the servers still take the vault's, which is what a rerun logs on with then.
     """
     changes: list[Change] = []
+    for path, password in stored_passwords.items():
+        if password != passwords[ADMIN]:
+            operation = statements.WriteFile(path, passwords[ADMIN] + "\n")
+            summary = "does not hold a password that only this host knows"
+            changes.append(_change("password file", str(path), summary, operation))
     for name, instance in live.items():
         settings = statements.directives(
             declared, name, instance.version_numbers, host.instances[name].host_settings, host.memory_bytes
@@ -41,10 +46,6 @@ def diff(
         changes += _certificate(name, settings, instance)
         changes += _libraries(declared, name, instance)
         changes += _users(name, expected(declared, name, instance.version_numbers, passwords), instance)
-    for path, password in stored_passwords.items():
-        if password != passwords[ADMIN]:
-            operation = statements.WriteFile(path, passwords[ADMIN] + "\n")
-            changes.append(_change("password file", str(path), "holds an old password", operation))
     return changes
 
 

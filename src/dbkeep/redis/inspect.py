@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import redis
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.acl import ACLUser, categories_in, parse_file
+from dbkeep.redis.sample import shown_prefix
 from dbkeep.settings import RedisInstance
 
 HANDSHAKE_SECONDS = 5
@@ -104,10 +106,5 @@ def _fingerprint(certificates: str) -> str:
 
 
 def count_keys(client: redis.Redis) -> dict[str, int]:
-    """Return the number of keys by prefix (the name up to and with its first colon), in bounded steps."""
-    counts: dict[str, int] = {}
-    for key in client.scan_iter(count=1000):
-        head, colon, _ = key.partition(":")
-        prefix = head + colon if colon else ""
-        counts[prefix] = counts.get(prefix, 0) + 1
-    return counts
+    """Return the number of keys by the word that they begin with, in bounded steps."""
+    return Counter(shown_prefix(key) for key in client.scan_iter(count=1000))

@@ -112,6 +112,7 @@ def set_user(instance: str, user: ACLUser) -> Commands:
     rules = ["reset", "on" if user.enabled else "off", *(f"#{digest}" for digest in sorted(user.passwords))]
     rules += [*sorted(user.keys), "resetchannels", *sorted(user.channels), "-@all"]
     rules += [f"+{command}" for command in sorted(user.commands)]
+    rules += sorted(user.selectors)
     return Commands(instance, (("ACL", "SETUSER", user.name, *rules), ("ACL", "SAVE")))
 
 
@@ -155,4 +156,4 @@ def _shown_word(word: str) -> str:
         return word.splitlines()[0] + " …"
     if word.startswith("#"):
         return "#…"
-    return word if word and " " not in word else f'"{word}"'
+    return word if word and (" " not in word or word.startswith("(")) else f'"{word}"'

@@ -14,26 +14,36 @@ from dbkeep.redis.connect import connect as connect_redis
 from dbkeep.sandbox import mongodb, redis
 
 
-def test_redis_facts_hold_keys_without_expiry_dry_runs_and_no_password(tmp_path: Path) -> None:
+def test_redis_facts_hold_selectors_dry_runs_and_no_password(tmp_path: Path) -> None:
     with redis.start(tmp_path) as settings, connect_redis("state", settings.instances["state"]) as client:
         client.execute_command("ACL", "SETUSER", "reader", "on", ">a-password-of-the-reader", "~sess:*", "+get")  # type: ignore[no-untyped-call]
-        client.set("sess:a", "1", ex=60)
-        client.set("sess:b", "1")
-        client.set("stray", "1")
+        client.execute_command("ACL", "SETUSER", "reader", "(~* +@all)")  # type: ignore[no-untyped-call]
         found = redis_facts.describe(
             client, [["reader", "get", "sess:a"], ["reader", "flushall"], ["nobody", "get", "a"]]
         )
-    assert found["keys"] == {
-        "sess:": {"keys": 2, "without_expiry": 1},
-        "(no prefix)": {"keys": 1, "without_expiry": 1},
-    }
-    assert [entry["allowed"] for entry in found["dry_runs"]] == [True, False, False]
+    assert [entry["allowed"] for entry in found["dry_runs"]] == [True, True, False]
     assert "off" in found["users"]["default"]["flags"]
     assert found["users"]["reader"]["passwords"] == 1
+    assert "~*" in found["users"]["reader"]["selectors"][0].split()
+    assert "+@all" in found["users"]["reader"]["selectors"][0].split()
+    assert found["network_administrators"] == 0
     assert found["configuration"]["maxmemory-policy"] == "noeviction"
     # The digest of a password is as good as the password to whoever may guess.
     assert "#" not in str(found["users"])
     assert "a-password" not in str(found)
+
+
+def test_an_acl_file_is_described_without_what_it_holds(tmp_path: Path) -> None:
+    file = tmp_path / "users.acl"
+    digest = "a" * 64
+    file.write_text(
+        f"# >a comment\nuser default off\nuser x on #{digest} #{digest} ~a +get\nuser y on >in-clear +get\n"
+    )
+    file.chmod(0o640)
+    found = redis_facts.describe_acl_file(file)
+    assert (found["mode"], found["digests"], found["in_clear"]) == ("0640", 2, 1)
+    assert digest not in str(found)
+    assert "in-clear" not in str(found)
 
 
 def test_mongodb_facts_hold_validators_and_the_documents_that_break_them(tmp_path: Path) -> None:

@@ -64,6 +64,28 @@ def test_observers_read_figures_and_no_key(connect, user: str, instance: str) ->
             client.execute_command(*command)
 
 
+# Its own keys and its own commands, but not these on those: each grant stands for itself.
+CROSSED = [
+    ("svc_auth", "DEL rl:auth:1"),
+    ("svc_auth", "PEXPIRE sess:1 1"),
+    ("svc_auth", "PTTL sess:1"),
+    ("svc_api", "GET pres:1"),
+    ("svc_api", "SET pres:1 x"),
+    ("svc_api", "SET sess:1 x"),
+    ("svc_api", "ZADD rl:api:1 1 x"),
+    ("svc_api", "EXPIRE rl:api:1 1"),
+    ("svc_api", "EXPIRE sess:1 1"),
+    ("svc_ws", "PUBLISH ctl:session-revoked x"),
+    ("svc_ws", "SUBSCRIBE ctl:other"),
+]
+
+
+@pytest.mark.parametrize(("user", "command"), CROSSED)
+def test_the_commands_of_one_grant_do_not_work_on_the_keys_of_another(connect, user: str, command: str) -> None:
+    with pytest.raises(NoPermissionError):
+        connect(user, "state").execute_command(*command.split())
+
+
 def test_channels_are_confined(connect) -> None:
     api, auth = connect("svc_api", "state"), connect("svc_auth", "state")
     with connect("svc_ws", "state").pubsub() as listener:

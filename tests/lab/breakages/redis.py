@@ -4,6 +4,9 @@ from .shell import Breakage, redis
 
 REDIS = (
     Breakage(("RD-ACL-01",), redis("cache", "ACL SETUSER default on '>probe-probe' '~*' +@all")),
+    Breakage(
+        ("RD-ACL-02",), "sudo chmod 0644 /etc/redis/users-cache.acl", "sudo chmod 0640 /etc/redis/users-cache.acl"
+    ),
     Breakage(("RD-ACL-03", "RD-ACL-12", "RD-DRIFT"), redis("state", "ACL SETUSER svc_ws '~*'")),
     Breakage(("RD-AUTH-01",), redis("state", "ACL SETUSER svc_api nopass")),
     Breakage(("RD-CFG-01",), redis("cache", "CONFIG SET protected-mode no")),
@@ -20,6 +23,11 @@ REDIS = (
     Breakage(("RD-PER-01",), redis("state", "CONFIG SET appendfsync no")),
     Breakage(("RD-PER-03",), redis("cache", "CONFIG SET save '3600 1'")),
     Breakage(("RD-PER-05",), redis("cache", "SET cache:probe 1"), redis("cache", "DEL cache:probe")),
+    Breakage(("RD-KEY-01",), redis("state", "SET probe:1 1 EX 600"), redis("state", "DEL probe:1")),
+    Breakage(("RD-KEY-02",), redis("cache", "SET sess:probe 1 EX 600"), redis("cache", "DEL sess:probe")),
+    Breakage(("RD-KEY-03",), redis("state", "SET sess:probe 1 EX 999999"), redis("state", "DEL sess:probe")),
+    Breakage(("RD-KEY-04",), redis("cache", "LPUSH cache:list 1"), redis("cache", "DEL cache:list")),
+    Breakage(("RD-ACL-13",), redis("state", "ACL SETUSER admin nopass")),
     Breakage(
         ("RD-FS-01",),
         "sudo chmod o+rx /var/lib/redis/state",

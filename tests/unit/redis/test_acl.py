@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbkeep.redis.acl import ACLUser, categories_in, parse, parse_file
+from dbkeep.redis.acl import ACLUser, categories_in, parse, parse_file, selector
 
 CATEGORIES = {"transaction": ["multi", "exec", "discard", "watch", "unwatch"], "slow": ["client", "client|list", "del"]}
 DIGEST = "a" * 64
@@ -45,6 +45,19 @@ def test_every_kind_of_rule_is_read() -> None:
         commands=frozenset({"get"}),
         selectors=frozenset({"(~d:* resetchannels -@all +set)"}),
     )
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "(~d:* %R~e:* resetchannels &c:* -@all +multi +exec +discard)",
+        "(%R~e:* ~d:* &c:* +discard +exec +multi)",
+        "(~d:* %R~e:* resetchannels &c:* -@all +@transaction -watch -unwatch)",
+    ],
+)
+def test_a_selector_has_one_spelling(spelled: str) -> None:
+    (found,) = parse(f"user x on {spelled}", CATEGORIES).selectors
+    assert found == selector({"~d:*", "%R~e:*"}, {"&c:*"}, {"multi", "exec", "discard"})
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,9 @@ def test_what_starts_evicting_or_stops_writing_is_destructive() -> None:
     assert risks == {"cache maxmemory-policy": Risk.DESTRUCTIVE, "cache appendonly": Risk.DESTRUCTIVE}
 
 
-def test_an_old_password_file_is_replaced_last() -> None:
+def test_the_password_file_is_replaced_before_the_servers_change() -> None:
     path = Path("/etc/dbkeep/secrets/redis-admin")
     instances = {"state": live("state", timeout="0"), "cache": live("cache")}
     found = diff(DECLARED, instances, host(restart_allowed=False), PASSWORDS, {path: "old"})
-    assert found[-1].kind == "password file"
-    assert PASSWORDS["admin"] not in repr(found[-1].as_json())
+    assert [change.kind for change in found][:2] == ["password file", "setting"]
+    assert PASSWORDS["admin"] not in repr(found[0].as_json())

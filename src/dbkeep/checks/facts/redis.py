@@ -5,6 +5,7 @@ Passwords and their digests never leave the server: only how many a user has.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -12,6 +13,8 @@ import redis
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.engines import required_settings
 from dbkeep.redis.connect import connect
+from dbkeep.redis.declared import ADMIN, Keyspaces
+from dbkeep.redis.sample import sample
 from dbkeep.settings import RedisSettings
 
 CONFIGURATION = (
@@ -42,23 +45,36 @@ CONFIGURATION = (
     "sanitize-dump-payload",
     "hide-user-data-from-log",
 )
-SAMPLE = 2000
-"""How many keys of an instance are looked at, at most."""
 
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:
-    """The request may hold `attempts`: a list of [user, command, arguments...] to try with ACL DRYRUN."""
+    """The request may hold `attempts`, a list of [user, command, arguments...] to try with ACL DRYRUN, and `keyspaces`,
+    the declared ones to compare a sample of the keys with."""
     settings = required_settings("redis")
     assert isinstance(settings, RedisSettings)  # noqa: S101 - the name decides the type
     instances = {}
     for name, instance in settings.instances.items():
         with connect(name, instance) as client:
             instances[name] = describe(client, request.get("attempts", []))
+            if keyspaces := request.get("keyspaces"):
+                instances[name]["keys"] = sample(client, name, Keyspaces.model_validate(keyspaces).keyspaces)
         configuration = instances[name]["configuration"]
         instances[name]["files"] = describe_files([configuration["aclfile"], configuration["dir"]])
         instances[name]["sockets"] = describe_files([configuration["unixsocket"]])
+        instances[name]["acl_file"] = describe_acl_file(Path(configuration["aclfile"]))
     versions = {f"redis {name}": facts["version"] for name, facts in instances.items()}
-    return {"versions": versions, "instances": instances, "prefixes": request.get("prefixes", [])}
+    return {"versions": versions, "instances": instances}
+
+
+def describe_acl_file(path: Path) -> dict[str, Any]:
+    """Return mode and owner of an ACL file, and how many digests and how many passwords in clear stand in it."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    words = [word for line in lines if line.startswith("user ") for word in line.split()]
+    return {
+        **describe_files([str(path)])[str(path)],
+        "digests": sum(word.startswith("#") for word in words),
+        "in_clear": sum(word.startswith((">", "<")) for word in words),
+    }
 
 
 def describe(client: redis.Redis, attempts: list[list[str]]) -> dict[str, Any]:
@@ -76,7 +92,7 @@ def describe(client: redis.Redis, attempts: list[list[str]]) -> dict[str, Any]:
         "users": {str(name): _user(client, str(name)) for name in client.acl_users()},
         # A module without a path is part of the server itself (Redis 8: vectorset).
         "modules": [module["name"] for module in client.module_list() if module["path"]],
-        "keys": _sample(client),
+        "network_administrators": sum(_is_remote_administrator(entry) for entry in client.client_list()),
         "dry_runs": [_dry_run(client, words) for words in attempts],
     }
 
@@ -90,28 +106,13 @@ def _user(client: redis.Redis, name: str) -> dict[str, Any]:
         "channels": raw["channels"],
         "commands": sorted(raw["commands"]),
         "categories": sorted(raw["categories"]),
+        "selectors": [" ".join(map(str, words)) for words in raw["selectors"]],
     }
 
 
-def _sample(client: redis.Redis) -> dict[str, Any]:
-    """Count sampled keys by the first part of their name, and those that never expire among them."""
-    keys: list[str] = []
-    for key in client.scan_iter(count=500):
-        keys.append(key)
-        if len(keys) == SAMPLE:
-            break
-    pipeline = client.pipeline(transaction=False)
-    for key in keys:
-        pipeline.pttl(key)
-    found: dict[str, dict[str, int]] = {}
-    for key, left in zip(keys, pipeline.execute(), strict=True):
-        if left == -2:
-            continue  # it expired after the scan
-        prefix = key.partition(":")[0] + ":" if ":" in key else "(no prefix)"
-        counts = found.setdefault(prefix, {"keys": 0, "without_expiry": 0})
-        counts["keys"] += 1
-        counts["without_expiry"] += left == -1
-    return found
+def _is_remote_administrator(entry: dict[str, str]) -> bool:
+    """Tell by the flag U, which CLIENT LIST gives to the clients of a local socket."""
+    return entry["user"] == ADMIN and "U" not in entry["flags"]
 
 
 def _dry_run(client: redis.Redis, words: list[str]) -> dict[str, Any]:
