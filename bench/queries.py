@@ -5,6 +5,7 @@ The explicit WHERE says what the policies say and knows nothing of contexts. Bot
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from chat_api.relationships import store as relationships
@@ -30,7 +31,7 @@ class Query:
 def _named(statement: str, *names: str) -> str:
     """The statement with its placeholders named, in their order."""
     for name in names:
-        statement = statement.replace("%s", f"%({name})s", 1)
+        statement = re.sub("%([sb])", rf"%({name})\1", statement, count=1)
     return statement
 
 
@@ -52,7 +53,7 @@ QUERIES = (
     Query(
         "visible among ten",
         _named(users.VISIBLE, "others"),
-        f"SELECT id FROM chat.users WHERE id = ANY(%(others)s) AND {UNBLOCKED} AND {ACTIVE}",
+        f"SELECT id FROM chat.users WHERE id = ANY(%(others)b) AND {UNBLOCKED} AND {ACTIVE}",
     ),
     Query(
         "another's profile",

@@ -9,14 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import pwd
-import shutil
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,18 +21,15 @@ import psycopg
 from pydantic import SecretBytes, SecretStr
 
 import population
+import tls_server
 from chat_api.configuration import Configuration, Credentials
 from chat_api.key_ring import KeyRing
 from chat_api.relationships import store as relationships
 from chat_api.settings import store as settings
 from chat_api.stores.postgresql import PostgreSQL
 from chat_api.users import store as users
-from dbkeep import postgresql, tls
 from dbkeep.postgresql import context_keys
-from dbkeep.sandbox import postgresql as sandbox
-from dbkeep.secrets import new_password
 
-ROOT = Path(__file__).parents[1]
 TARGET = 2.0
 USERS = 2_000
 
@@ -64,53 +57,28 @@ def main() -> int:
 
 
 def _on_a_server(folder: Path, arguments: argparse.Namespace) -> dict[str, tuple[float, float]]:
-    authority_key = tls.new_private_key()
-    authority = tls.new_authority(authority_key, "bench")
-    (folder / "ca.crt").write_text(authority, encoding="ascii")
-    key = tls.new_private_key()
-    subject = tls.Subject("postgresql", names=("127.0.0.1",))
-    signed = tls.sign(tls.new_request(key, "postgresql"), subject, private_key=authority_key, authority=authority)
-    _give(folder / "server.crt", signed)
-    _give(folder / "server.key", key)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    options = {"ssl": "on", "ssl_cert_file": str(folder / "server.crt"), "ssl_key_file": str(folder / "server.key")}
-    declared = postgresql.read_declared(ROOT, context=arguments.context)
-    passwords = {role: new_password() for role in postgresql.users(declared)}
-    context_key = new_password()
-    with sandbox.start(folder / "server", port=port, listen_addresses="127.0.0.1", options=options) as server:
-        postgresql.apply(server, declared, {**passwords, context_keys.ENTRY: context_key})
+    with tls_server.start(folder, context=arguments.context) as server:
+        reached = server.settings
         with psycopg.connect(
-            host=str(server.socket_directory), port=port, user="postgres", dbname="chat", autocommit=True
+            host=str(reached.socket_directory), port=reached.port, user=reached.user, dbname="chat", autocommit=True
         ) as administrator:
             population.fill(administrator, USERS)
             people = administrator.execute("SELECT id, username FROM chat.users LIMIT 20").fetchall()
         settings_of_the_api = {
-            "ca_file": folder / "ca.crt",
-            "postgresql_hosts": f"127.0.0.1:{port}",
+            "ca_file": server.ca_file,
+            "postgresql_hosts": f"{tls_server.ADDRESS}:{server.settings.port}",
             "postgresql_pool_size": arguments.clients,
         }
         configuration = Configuration.model_validate(settings_of_the_api)
-        return asyncio.run(
-            _rates(configuration, _credentials(folder, passwords, context_key), people, arguments.seconds)
-        )
+        return asyncio.run(_rates(configuration, _credentials(folder, server), people, arguments.seconds))
 
 
-def _give(path: Path, text: str) -> None:
-    """A file that only the server's user can read."""
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="ascii")
-    with suppress(KeyError, PermissionError):
-        shutil.chown(path, pwd.getpwnam("postgres").pw_name)
-
-
-def _credentials(folder: Path, passwords: dict[str, str], context_key: str) -> Credentials:
-    unused = SecretStr("unused")
+def _credentials(folder: Path, server: tls_server.Server) -> Credentials:
+    unused, passwords = SecretStr("unused"), server.passwords
     return Credentials(
         tls_certificate=folder / "server.crt", tls_key=folder / "server.key",
         postgresql_app_api=SecretStr(passwords["app_api"]), postgresql_app_auth=SecretStr(passwords["app_auth"]),
-        context_keys=context_keys.keys(context_key),
+        context_keys=context_keys.keys(server.context_key),
         mongodb_chat_api=unused, redis_svc_api=unused, redis_svc_auth=unused,
         token_key=SecretBytes(bytes(32)), field_keys=KeyRing({1: bytes(32)}), blind_index_keys=KeyRing({1: bytes(32)}),
     )  # fmt: skip

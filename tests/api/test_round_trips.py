@@ -150,6 +150,17 @@ def test_a_failed_statement_leaves_a_clean_connection(
     asyncio.run(fail_and_go_on())
 
 
+def test_a_statement_cannot_bring_another_one(trio: Any, configuration: Configuration, secret: Credentials) -> None:
+    """Not even one without parameters: SQL injected into it could ask for an EXPLAIN (sql/leak_budget.yml)."""
+
+    async def send() -> None:
+        async with opened(configuration, secret) as store:
+            with pytest.raises(psycopg.errors.SyntaxError, match="multiple commands"):
+                await store.run_as(UUID(trio[0].id), "SELECT 1; EXPLAIN SELECT 1")
+
+    asyncio.run(send())
+
+
 def test_a_cancelled_request_leaves_nothing_for_the_next(
     trio: Any, configuration: Configuration, secret: Credentials
 ) -> None:

@@ -23,7 +23,7 @@ from queries import QUERIES, Query
 Session = psycopg.Connection[tuple[Any, ...]]
 Values = dict[str, Any]
 
-PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+PLACEHOLDER = re.compile(r"%\((\w+)\)[sb]")
 ROWS_BY_INDEX = ("Index Scan", "Index Only Scan", "Bitmap Heap Scan")
 SEQUENTIAL = """
 SELECT relname, seq_scan FROM pg_stat_xact_user_tables

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,6 +16,7 @@ from dbkeep import postgresql
 from dbkeep.postgresql import context_keys
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.models import Declared
+from dbkeep.postgresql.prove.folder import fresh
 from dbkeep.postgresql.prove.seed import Seed
 from dbkeep.postgresql.prove.world import Connection, World
 from dbkeep.sandbox import postgresql as sandbox
@@ -26,9 +24,6 @@ from dbkeep.secrets import new_password
 from dbkeep.settings import PostgreSQLSettings
 
 ADDRESS = "127.0.0.1"
-# A database is a thousand small files: in memory a copy takes 10 ms, on a slow disk 300.
-MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own in it
-MEMORY_NEEDED = 1 << 30
 # A definition of the database is no part of it: a copy starts with the default privileges of a new one.
 DATABASE_PRIVILEGES = """
 SELECT a.privilege_type, a.grantee::regrole::text FROM pg_database, aclexplode(datacl) a
@@ -86,26 +81,17 @@ def start(declared: Declared, *, version: int | None = None) -> Iterator[Server]
 
     Raises UsageError when there is no such server, ApplyError when the declared state cannot be applied.
     """
-    folder = Path(tempfile.mkdtemp(prefix="dbkeep-prove-", dir=_memory()))
-    folder.chmod(0o711)  # the server's own user must reach its folder inside
     passwords = {name: new_password() for name in (*postgresql.users(declared), context_keys.ENTRY)}
     seed = Seed()
-    try:
-        with sandbox.start(folder / "server", version=version, listen_addresses=ADDRESS, port=_free_port()) as settings:
-            postgresql.apply(settings, declared, passwords)
-            with postgresql.connect(settings, declared.scope.database) as connection:
-                seed.insert(connection)
-                connection.execute("ANALYZE")
-            yield Server(settings, declared, passwords, seed)
-    finally:
-        shutil.rmtree(folder)
-
-
-def _memory() -> Path | None:
-    """The machine's file system in memory where it has one with room, else None: the usual place."""
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED:
-        return MEMORY
-    return None
+    with (
+        fresh() as folder,
+        sandbox.start(folder / "server", version=version, listen_addresses=ADDRESS, port=_free_port()) as settings,
+    ):
+        postgresql.apply(settings, declared, passwords)
+        with postgresql.connect(settings, declared.scope.database) as connection:
+            seed.insert(connection)
+            connection.execute("ANALYZE")
+        yield Server(settings, declared, passwords, seed)
 
 
 def _free_port() -> int:

@@ -201,3 +201,21 @@ def test_a_name_finds_only_who_can_be_seen(acting: Any, act_for: ActFor, registe
         session.execute("SELECT chat.block_user(%s, %s)", [uuid4(), seeker])
         act_for(session, seeker)
         assert session.execute("SELECT chat.find_user(%s)", name).fetchone() == (None,)
+
+
+def test_many_are_visible_as_each_of_them_is(acting: Any, act_for: ActFor, register: Register) -> None:
+    """One who blocks, is blocked, is gone, is unknown or is oneself, all asked about at once."""
+    seeker, hider, blocked, gone, friend = map(register, ("seeker", "hider", "blocked", "gone", "friend"))
+    with acting(hider) as session:
+        session.execute("SELECT chat.block_user(%s, %s)", [uuid4(), seeker])
+        act_for(session, gone)
+        session.execute("SELECT chat.deactivate_oneself()")
+        act_for(session, seeker)
+        session.execute("SELECT chat.block_user(%s, %s)", [uuid4(), blocked])
+        asked = [hider, friend, uuid4(), gone, blocked, seeker]
+        seen = {user for (user,) in session.execute("SELECT chat.visible_among(%s)", [asked]).fetchall()}
+        assert seen == {friend, blocked, seeker}
+        for user in asked:
+            assert session.execute("SELECT chat.can_see(%s)", [user]).fetchone() == (user in seen,)
+        act_for(session, gone)
+        assert session.execute("SELECT chat.visible_among(%s)", [asked]).fetchall() == []

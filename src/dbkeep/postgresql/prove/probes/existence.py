@@ -30,6 +30,20 @@ FUNCTIONS_OF_A_USER = (
     "SELECT chat.answer_friendship({other}, true)",
     "SELECT chat.block_user({new}, {other})",
 )
+# What runs a query that it is given as text, and what might hold a second statement. EXPLAIN needs one of its own.
+INNER = "EXPLAIN (ANALYZE) SELECT FROM chat.users"
+RUN_TEXT = {
+    "SELECT query_to_xml({}, true, false, '')": "SELECT 1",
+    "SELECT query_to_xmlschema({}, true, false, '')": "SELECT 1",
+    "SELECT query_to_xml_and_xmlschema({}, true, false, '')": "SELECT 1",
+    "SELECT word FROM ts_stat({})": "SELECT ''::tsvector",
+    "SELECT ts_rewrite('a'::tsquery, {})": "SELECT 'a'::tsquery, 'a'::tsquery",
+}
+HOLD_STATEMENT = (
+    f"SELECT %s; {INNER}",
+    f"WITH e AS ({INNER}) SELECT %s FROM e",
+    f"SELECT %s FROM ({INNER}) e",
+)
 FOREIGN_KEYS = """
 SELECT c.conrelid::regclass::text, a.attname::text
 FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
@@ -124,6 +138,8 @@ def explain(world: World) -> Iterator[Finding]:
         ("chat.relationships", "user_id = {} AND related_user_id = {}", (carl.id, anna.id), uuid4()),
         ("chat.settings", "user_id = {}", (carl.id,), uuid4()),
     ]
+    for role in {role for role, _ in reach.bound_to_user(world.declared)}:
+        yield from _nested(world, role)
     for role, table in reach.bound_to_user(world.declared):
         removed = _removed(world, role, sql.SQL("SELECT FROM {}").format(_name(table)), "enable_indexscan")
         if removed:
@@ -137,6 +153,20 @@ def explain(world: World) -> Iterator[Finding]:
             if hidden != missing:
                 told = f"{condition}: a hidden row filters {hidden} rows and a missing one {missing}"
                 yield Finding(role, table, told, leak="explain_existence")
+
+
+def _nested(world: World, role: str) -> Iterator[Finding]:
+    """The budget accepts what EXPLAIN tells because SQL injected into a statement of the API cannot reach it."""
+    alone = world.attempt(role, INNER.encode(), person=world.people["anna"])
+    require(alone.rows, f"{role} cannot EXPLAIN anything ({alone})")
+    tried = {text: world.attempt(role, text.encode(), [1], person=world.people["anna"]) for text in HOLD_STATEMENT}
+    for text, harmless in RUN_TEXT.items():
+        able = world.attempt(role, sql.SQL(text).format(harmless))
+        require(able.sqlstate is None, f"{text} does not run a query ({able})")
+        tried[text] = world.attempt(role, sql.SQL(text).format(INNER), person=world.people["anna"])
+    for text, told in tried.items():
+        if told.sqlstate is None:
+            yield Finding(role, text, "runs EXPLAIN within another statement")
 
 
 def _name(table: str) -> sql.Identifier:
