@@ -61,10 +61,10 @@ class Site:
         assert self.host.redis is not None
         return "state", self.host.redis.instances["state"]
 
-    def take(self, engines: tuple[str, ...] = ()) -> dict[str, Part]:
-        """Take a backup set with an id of its own."""
+    def take(self, engines: tuple[str, ...] = (), host: BackupHost | None = None) -> dict[str, Part]:
+        """Take a backup set with an id of its own; `host` is this site's with other settings."""
         self.last = max(self.last + timedelta(seconds=1), datetime.now(UTC))
-        return {part.engine: part for part in run(self.host, set_id_of(self.last), engines)}
+        return {part.engine: part for part in run(host or self.host, set_id_of(self.last), engines)}
 
     def file(self, part: Part) -> Path:
         return self.host.sets / part.set_id / part.engine / part.files[0].name

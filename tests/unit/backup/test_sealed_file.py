@@ -13,7 +13,7 @@ import pyrage
 import pytest
 
 from dbkeep.backup.manifest import StoredFile
-from dbkeep.backup.store import check, inflate, inflate_to, read_identity, seal, unseal
+from dbkeep.backup.sealed_file import check, inflate, inflate_to, read_identity, seal, unseal
 from dbkeep.errors import DbkeepError, UsageError
 
 IDENTITY = pyrage.x25519.Identity.generate()
