@@ -70,7 +70,7 @@ class S3StoreSettings(Settings):
     name: str = STORE_NAME
     endpoint: str = Field(pattern=r"^https://[^/\s]+$")
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
-    prefix: str = Field(default="", pattern=r"^([A-Za-z0-9._-]+/)*$")
+    prefix: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*/)*$")
     region: str = "us-east-1"
     addressing: Literal["path", "virtual"] = "path"
     access_key_id: str = Field(min_length=1)

@@ -11,6 +11,7 @@ from dbkeep.backup.catalog import catalog
 from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
 from dbkeep.backup.manifest import NEWEST
+from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import LOCAL, read_host
@@ -40,6 +41,12 @@ class CopyRequest(Request):
     """Without `again` only what is missing in the stores is copied; with it all of that set as well."""
 
     again: str | None = None
+
+
+class StoresRequest(Request):
+    """With `prepare` buckets are made ready first."""
+
+    prepare: bool = False
 
 
 class SetRequest(StoreRequest):
@@ -92,6 +99,12 @@ def list_command() -> None:
 def copy_command() -> None:
     """Bring every store what it lacks and answer with what was copied."""
     answer(copy_all(read_host(), request(CopyRequest).again, progress=progress))
+
+
+@agent_backup_group.command("stores")
+def stores_command() -> None:
+    """Answer with what every store proved: that it answers, and refuses to delete what is locked."""
+    answer({"stores": prove_stores(read_host(), prepare=request(StoresRequest).prepare)})
 
 
 @agent_backup_group.command("verify")
