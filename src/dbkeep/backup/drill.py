@@ -18,7 +18,7 @@ from dbkeep.backup.manifest import Count, Part
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.restore import find
 from dbkeep.backup.run import LOCK
-from dbkeep.backup.sealed_file import read_identity
+from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.settings import LOCAL, BackupHost
 from dbkeep.errors import DbkeepError
 from dbkeep.evidence import now, record, write
@@ -87,7 +87,7 @@ def drill(
     A copy that cannot be restored or differs makes the result `failed`, with the reason in the evidence.
     Raises UsageError when there is no such set or the identity is none, BusyError while another drill runs.
     """
-    read_identity(identity)
+    read_identities(identity)
     wanted = host.chosen(tuple(engines or ()))
     parts = find(host, set_id, wanted, store)
     root = host.settings.drill_directory

@@ -13,7 +13,7 @@ from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import NEWEST, Part, newest, read_part
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.run import LOCK
-from dbkeep.backup.sealed_file import read_identity
+from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.service import Service, SystemdService
 from dbkeep.backup.settings import LOCAL, BackupHost
 from dbkeep.backup.store import open_store
@@ -121,7 +121,7 @@ def restore(
 
     Raises DbkeepError, UsageError for a missing part or a wrong identity, BusyError while a backup runs.
     """
-    read_identity(identity)
+    read_identities(identity)
     chosen = host.chosen(tuple(engines or ()))
     started = now()
     host.settings.drill_directory.mkdir(mode=0o711, parents=True, exist_ok=True)

@@ -24,11 +24,11 @@ from dbkeep.backup.settings import S3StoreSettings
 from dbkeep.backup.store import StoreError, belongs_to
 from dbkeep.errors import UsageError
 from dbkeep.evidence import now
+from dbkeep.files import open_mode
 
 T = TypeVar("T")
 PARTS_IN_FLIGHT = 2
 MEBIBYTE = 1 << 20
-WIDEST = 0o640
 # What stores answer that have no unfinished upload, or do not tell of them.
 NO_UPLOADS = ("NoSuchUpload", "NotImplemented", "MethodNotAllowed")
 
@@ -160,16 +160,16 @@ def read_secret_key(settings: S3StoreSettings) -> str:
     """
     path = settings.secret_key_file
     try:
-        mode = path.stat().st_mode & 0o777
+        mode = open_mode(path)
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise UsageError(
             f"store {settings.name}: {path}: the key cannot be read: {reason}; run playbooks/site.yml"
         ) from None
-    if mode & ~WIDEST:
+    if mode:
         raise UsageError(
-            f"store {settings.name}: {path} has mode {mode:04o}, so others can read or change the key: make a new key, "
+            f"store {settings.name}: {path} has mode {mode}, so others can read or change the key: make a new key, "
             "put it into the vault and run playbooks/site.yml"
         )
     if not secret or len(secret.split()) != 1:

@@ -94,13 +94,19 @@ def read_recipients(recipients: Sequence[str]) -> list[pyrage.x25519.Recipient]:
     return keys
 
 
-def read_identity(text: str) -> pyrage.x25519.Identity:
-    """Return the age identity in `text`; raises UsageError, never repeating the text, when it is not one."""
+def read_identities(text: str) -> list[pyrage.x25519.Identity]:
+    """Return the age identities in `text`, one a line as in an identity file; any of them may open a set.
+
+    Raises UsageError, never repeating the text, when it is not that.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     try:
-        return pyrage.x25519.Identity.from_str(lines[0] if len(lines) == 1 else "")
+        identities = [pyrage.x25519.Identity.from_str(line) for line in lines]
     except pyrage.IdentityError:
-        raise UsageError("the identity is not an age identity (AGE-SECRET-KEY-1...); give the drill's") from None
+        identities = []
+    if not identities:
+        raise UsageError("the identity is not an age identity (AGE-SECRET-KEY-1...); give the drill's")
+    return identities
 
 
 def seal(chunks: Iterable[bytes], path: Path, recipients: Sequence[str]) -> StoredFile:
@@ -164,10 +170,10 @@ def unseal(folder: Path, stored: StoredFile, target: Path, identity: str) -> Non
     """
     check(folder, stored)
     path = folder / stored.name
-    key = read_identity(identity)
+    keys = read_identities(identity)
     try:
         with path.open("rb") as source, private(target) as out:
-            pyrage.decrypt_io(source, out, [key])
+            pyrage.decrypt_io(source, out, keys)
     except pyrage.DecryptError:
         target.unlink(missing_ok=True)
         raise DbkeepError(

@@ -25,10 +25,12 @@ from dbkeep.backup.controller import (
     store_policy,
     verify_set,
 )
+from dbkeep.backup.escrow import write_escrow
 from dbkeep.backup.settings import LOCAL
 from dbkeep.engines import NAMES
 from dbkeep.environment import read_environment
 from dbkeep.errors import UsageError
+from dbkeep.files import open_mode
 
 console = Console(highlight=False, soft_wrap=True)
 environment_option = click.option(
@@ -59,11 +61,18 @@ def flat(evidence: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_identity_file(path: Path | None) -> str | None:
-    """Return the text of the file, of standard input for `-`, None without a path; raises UsageError."""
+    """Return the text of the file, of standard input for `-`, None without a path.
+
+    Raises UsageError when it cannot be read, or others than its owner and group can read it too.
+    """
     if path is None:
         return None
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        if str(path) == "-":
+            return sys.stdin.read()
+        if mode := open_mode(path):
+            raise UsageError(f"{path} has mode {mode}, so others can read the identity: chmod 600 it")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: the identity cannot be read: {error}") from None
 
@@ -173,6 +182,15 @@ def verify_command(
         for engine, problems in found["problems"].items():
             console.print(f"{engine}: {'; '.join(problems) or 'every stored byte is as it was written'}")
     raise SystemExit(0 if found["ok"] else 1)
+
+
+@backup_group.command("escrow")
+@environment_option
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def escrow_command(environment_name: str, file: Path) -> None:
+    """Seal what a restore needs besides a store into FILE, for the operators' offline keys (docs/recovery-kit.md)."""
+    for key in write_escrow(read_environment(environment_name), file):
+        console.print(f"{file} opens with the identity of {key}")
 
 
 @click.command("restore")
