@@ -30,7 +30,7 @@ options:
 EXAMPLES = """
 - name: Show the settings
   ansible.builtin.debug:
-    var: lookup('dbkeep_backup_stores', [{'name': 'nas', 'type': 'directory', 'path': '/mnt/nas'}])
+    var: lookup('dbkeep_backup_stores', backup_stores, keys=dbkeep_secrets.backup.store_keys)
 """
 
 RETURN = """
