@@ -125,3 +125,38 @@ def test_identity_is_elsewhere(backup_facts: dict[str, Any], observe: Observe) -
     if not backup_facts["recipients"]:
         not_applicable("nothing is encrypted to an age recipient on this host")
     assert not found, f"age identities in {', '.join(found)}"
+
+
+@control(
+    "BK-07",
+    "The newest set of every engine has a copy off the host",
+    severity="critical",
+    sources=("CISA: 3-2-1 rule", "dbkeep design: two copies, one off the host"),
+    fix="declare a store in backup_stores (docs/stores.md), run playbooks/site.yml, then `dbkeep backup copy`",
+)
+def test_a_copy_is_off_the_host(backup_facts: dict[str, Any], observe: Observe) -> None:
+    away = {store["name"]: store for store in backup_facts["stores"] if store["off_host"]}
+    newest = {engine: part and part["set_id"] for engine, part in backup_facts["newest"].items()}
+    observe(stores=sorted(away), newest=newest)
+    assert away, "no store off this host is declared"
+    errors = [store["error"] for store in away.values() if store["error"]]
+    held = {part for store in away.values() for part in store["parts"]}
+    parts = {engine: f"{set_id}/{engine}" for engine, set_id in newest.items()}
+    wrong = [f"{engine}: set {newest[engine]} has none" for engine, part in parts.items() if part not in held]
+    assert not wrong, "; ".join([*wrong, *errors])
+
+
+@control(
+    "BK-08",
+    "Stores with object lock refuse to delete what is locked",
+    severity="critical",
+    sources=("Amazon S3 manual: object lock, compliance mode", "dbkeep design: prove by acting"),
+    fix="`dbkeep backup stores --prepare` turns versions and object lock on; a store that cannot lock is no such store",
+)
+def test_locked_copies_stay(backup_facts: dict[str, Any], observe: Observe) -> None:
+    locking = {store["name"]: store for store in backup_facts["stores"] if store["lock_days"]}
+    observe(locked={name: store["locked"] for name, store in locking.items()})
+    if not locking:
+        not_applicable("no store with object lock is declared")
+    wrong = [f"{name}: {fault}" for name, store in locking.items() for fault in store["faults"]]
+    assert not wrong, "; ".join(wrong)

@@ -42,6 +42,12 @@ options:
     type: list
     elements: str
     default: []
+  store:
+    description: >-
+      Whose copy V(plan), V(restore) and V(drill) take: V(local) is what lies on the host, any other the name of a store
+      in C(backup_stores).
+    type: str
+    default: local
   identity:
     description: The age identity that opens the set, for V(restore) and V(drill).
     type: str
@@ -70,20 +76,20 @@ parts:
 
 
 def perform(module: AnsibleModule, host: BackupHost) -> dict[str, Any]:
-    operation, set_id = module.params["operation"], module.params["set_id"]
+    operation, set_id, store = (module.params[name] for name in ("operation", "set_id", "store"))
     wanted = module.params["engines"]
     engines = [name for name in host.engines if not wanted or name in wanted]
     if not engines:
         return {"changed": False, "parts": []}
     if operation == "plan" or (operation == "restore" and module.check_mode):
-        return {"changed": operation == "restore", **plan(host, set_id, engines)}
+        return {"changed": operation == "restore", **plan(host, set_id, engines, store)}
     if module.check_mode:
         return {"changed": operation == "run", "parts": []}
     if operation == "run":
         return {"changed": True, "parts": [part.model_dump(mode="json") for part in run(host, set_id, engines)]}
     if operation == "restore":
-        return {"changed": True, "evidence": restore(host, set_id, engines, module.params["identity"])}
-    evidence = drill(host, set_id, engines, module.params["identity"])
+        return {"changed": True, "evidence": restore(host, set_id, engines, module.params["identity"], store=store)}
+    evidence = drill(host, set_id, engines, module.params["identity"], store=store)
     if evidence["result"] != "passed":
         module.fail_json(msg=f"the drill of set {evidence['observed']['set_id']} failed", evidence=evidence)
     return {"changed": False, "evidence": evidence}
@@ -95,6 +101,7 @@ def main() -> None:
             "operation": {"type": "str", "required": True, "choices": ["run", "plan", "restore", "drill"]},
             "set_id": {"type": "str", "default": "newest"},
             "engines": {"type": "list", "elements": "str", "default": []},
+            "store": {"type": "str", "default": "local"},
             "identity": {"type": "str", "no_log": True},
         },
         required_if=[("operation", "restore", ["identity"]), ("operation", "drill", ["identity"])],

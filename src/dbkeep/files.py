@@ -6,6 +6,14 @@ import os
 import tempfile
 from pathlib import Path
 
+WIDEST_SECRET = 0o640
+
+
+def open_mode(path: Path) -> str | None:
+    """Return the mode of a secret's file when others than its owner and group can use it, else None."""
+    mode = path.stat().st_mode & 0o777
+    return f"{mode:04o}" if mode & ~WIDEST_SECRET else None
+
 
 def write_atomically(path: Path, content: str, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Replace `path` by `content` with permissions `mode`; a reader sees the old file or the new one, never a part.

@@ -47,9 +47,12 @@ def new_age_identity() -> str:
 
 
 def age_recipient(identity: str) -> str:
-    """Return the public recipient of an age identity. Raises UsageError when it is not one."""
+    """Return the public recipient of an age identity, of the first one of several lines: that is the newest.
+
+    Raises UsageError when it is not one.
+    """
     try:
-        return str(pyrage.x25519.Identity.from_str(identity).to_public())
+        return str(pyrage.x25519.Identity.from_str(identity.partition("\n")[0].strip()).to_public())
     except pyrage.IdentityError as error:
         raise UsageError(f"{VARIABLE}.backup.age_identity is not an age identity: {error}") from None
 

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+from dbkeep.backup.declared_stores import declared_stores
 from dbkeep.backup.manifest import set_id_of
+from dbkeep.backup.object_lock_policy import lifecycle, policy
 from dbkeep.backup.recovery_point import skew_seconds
+from dbkeep.backup.settings import LOCAL, BackupSettings, PostgreSQLBackup, S3StoreSettings
 from dbkeep.engines import NAMES
 from dbkeep.environment import Environment, Host, checkout
 from dbkeep.errors import DbkeepError, UsageError
@@ -80,37 +83,100 @@ def view(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def list_sets(environment: Environment) -> list[dict[str, Any]]:
-    """Return the environment's backup sets, oldest first; `complete` says whether every engine has its part."""
+def list_sets(environment: Environment, store: str = LOCAL) -> list[dict[str, Any]]:
+    """Return the environment's backup sets on its hosts, or in a store, oldest first.
+
+    `complete` says whether every engine has its part, `copies` which stores have all parts of the set.
+    """
+    return list(read_catalog(environment, store)["sets"])
+
+
+def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]:
+    """Return the sets as `list_sets` does, and for each store that did not answer a host why, by store and host."""
     where = placed(environment)
-    by_set: dict[str, list[dict[str, Any]]] = {}
+    by_set: dict[str, dict[str, dict[str, Any]]] = {}
+    copies: dict[str, set[str]] = {}
+    errors: dict[str, dict[str, str]] = {}
     for host in where:
-        for part in call(host, ["backup", "list"])["parts"]:
-            by_set.setdefault(part["set_id"], []).append(part)
+        answer = call(host, ["backup", "list"], {"store": store})
+        # A store that hosts share names a part to each of them.
+        for part in answer["parts"]:
+            by_set.setdefault(part["set_id"], {})[part["engine"]] = part
+        for name, state in answer["stores"].items():
+            copies.setdefault(name, set()).update(state["parts"])
+            if state["error"]:
+                errors.setdefault(name, {})[host.name] = state["error"]
     expected = {name for names in where.values() for name in names}
-    sets = sorted((view(parts) for parts in by_set.values()), key=lambda found: str(found["recovery_point"]))
-    return [{**found, "complete": expected <= set(found["engines"])} for found in sets]
+    sets = sorted((view(list(parts.values())) for parts in by_set.values()), key=lambda one: str(one["recovery_point"]))
+    for found in sets:
+        names = {f"{found['set_id']}/{engine}" for engine in found["engines"]}
+        found["complete"] = expected <= set(found["engines"])
+        found["copies"] = sorted(name for name, there in copies.items() if names <= there)
+    return {"sets": sets, "stores": sorted(copies), "errors": errors}
 
 
-def newest_set(environment: Environment, engines: Sequence[str] = ()) -> str:
+def newest_set(environment: Environment, engines: Sequence[str] = (), store: str = LOCAL) -> str:
     """Return the newest set with a part of every engine asked for; raises UsageError when there is none."""
     wanted = {name for names in placed(environment, engines).values() for name in names}
-    for found in reversed(list_sets(environment)):
+    for found in reversed(list_sets(environment, store)):
         if wanted <= set(found["engines"]):
             return str(found["set_id"])
-    raise UsageError(f"environment {environment.name} has no set with {', '.join(sorted(wanted))}: `dbkeep backup run`")
+    where = f"environment {environment.name}" if store == LOCAL else f"store {store}"
+    raise UsageError(f"{where} has no set with {', '.join(sorted(wanted))}: `dbkeep backup run`")
 
 
-def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = ()) -> dict[str, Any]:
-    """Compare a set's stored bytes with its manifests on every host and return the problems by engine."""
-    answers = _ask(placed(environment, engines), "verify", {"set_id": set_id}, lambda _: None)
+def copy_sets(environment: Environment, again: str | None = None, *, on_progress: Show = lambda _: None) -> list[str]:
+    """Bring every store what it lacks, and all of set `again`, from every host; return what was copied.
+
+    Raises DbkeepError with the line of a host where a store failed.
+    """
+    answers = _ask(placed(environment), "copy", {"again": again}, on_progress)
+    return sorted(
+        f"{part} to {name}"
+        for answer in answers.values()
+        for name, result in answer["stores"].items()
+        for part in result["copied"]
+    )
+
+
+def verify_set(
+    environment: Environment, set_id: str, engines: Sequence[str] = (), store: str = LOCAL
+) -> dict[str, Any]:
+    """Compare a set's stored bytes with its manifests on every host, or in a store; return the problems by engine."""
+    answers = _ask(placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None)
     problems = {engine: found for answer in answers.values() for engine, found in answer["problems"].items()}
-    return {"set_id": set_id, "ok": not any(problems.values()), "problems": problems}
+    return {"set_id": set_id, "store": store, "ok": not any(problems.values()), "problems": problems}
 
 
-def restore_plan(environment: Environment, set_id: str, engines: Sequence[str] = ()) -> list[dict[str, Any]]:
+def prove_stores(environment: Environment, *, prepare: bool = False) -> list[dict[str, Any]]:
+    """Return what every host proved of every store, with `prepare` after making it ready: a row for each."""
+    answers = _ask(placed(environment), "stores", {"prepare": prepare}, lambda _: None)
+    return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["stores"]]
+
+
+def store_policy(environment: Environment, name: str) -> dict[str, Any]:
+    """Return what the administrator of an S3 store sets for it: the policy of the hosts' key, the bucket's lifecycle.
+
+    Raises UsageError when the environment has no such store.
+    """
+    variables = environment.variables
+    declared = declared_stores(variables.get("backup_stores") or ())
+    for store in declared:
+        if store.name == name and isinstance(store, S3StoreSettings):
+            keep = variables.get("backup_keep_days", BackupSettings.model_fields["keep_days"].default)
+            full = variables.get(
+                "backup_postgresql_full_after_days", PostgreSQLBackup.model_fields["full_after_days"].default
+            )
+            return {"policy": policy(store), "lifecycle": lifecycle(store, int(keep), int(full))}
+    names = ", ".join(store.name for store in declared if isinstance(store, S3StoreSettings)) or "none"
+    raise UsageError(f"backup_stores of environment {environment.name} has no S3 store {name!r}; there is {names}")
+
+
+def restore_plan(
+    environment: Environment, set_id: str, engines: Sequence[str] = (), store: str = LOCAL
+) -> list[dict[str, Any]]:
     """Return for every engine what a restore of the set would replace and lose."""
-    answers = _ask(placed(environment, engines), "plan", {"set_id": set_id}, lambda _: None)
+    answers = _ask(placed(environment, engines), "plan", {"set_id": set_id, "store": store}, lambda _: None)
     return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["parts"]]
 
 
@@ -119,19 +185,21 @@ def run_restore(
     set_id: str,
     engines: Sequence[str] = (),
     *,
+    store: str = LOCAL,
     identity: str | None = None,
     on_progress: Show = lambda _: None,
 ) -> dict[str, Any]:
     """Put a set in place of the live data on every host and return the evidence, one entry an engine."""
     started = now()
-    request = {"set_id": set_id, "identity": identity or vault_identity(environment)}
+    request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
     answers = _ask(placed(environment, engines), "restore", request, on_progress)
     restored = {
         engine: {"host": host.name, **found}
         for host, answer in answers.items()
         for engine, found in answer["observed"]["engines"].items()
     }
-    return _keep(environment, "restore", started, passed=True, observed={"set_id": set_id, "engines": restored})
+    observed = {"set_id": set_id, "store": store, "engines": restored}
+    return _keep(environment, "restore", started, passed=True, observed=observed)
 
 
 def run_drill(
@@ -139,6 +207,7 @@ def run_drill(
     set_id: str | None = None,
     engines: Sequence[str] = (),
     *,
+    store: str = LOCAL,
     identity: str | None = None,
     on_progress: Show = lambda _: None,
 ) -> dict[str, Any]:
@@ -146,9 +215,9 @@ def run_drill(
 
     Raises DrillFailedError with the first thing that failed.
     """
-    set_id = set_id or newest_set(environment, engines)
+    set_id = set_id or newest_set(environment, engines, store)
     started = now()
-    request = {"set_id": set_id, "identity": identity or vault_identity(environment)}
+    request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
     answers = _ask(placed(environment, engines), "drill", request, on_progress)
     results = {
         engine: {"host": host.name, **found}
@@ -158,6 +227,7 @@ def run_drill(
     moments = [datetime.fromisoformat(result["recovery_point"]) for result in results.values()]
     observed = {
         "set_id": set_id,
+        "store": store,
         "engines": results,
         "skew_seconds": skew_seconds(moments),
         "rpo_seconds": round((started - min(moments)).total_seconds(), 3),

@@ -11,14 +11,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from dbkeep.backup.fetch import fetched
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Count, Part
 from dbkeep.backup.recovery_point import skew_seconds
-from dbkeep.backup.restore import resolve
+from dbkeep.backup.restore import find
 from dbkeep.backup.run import LOCK
-from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.store import read_identity
+from dbkeep.backup.sealed_file import read_identities
+from dbkeep.backup.settings import LOCAL, BackupHost
 from dbkeep.errors import DbkeepError
 from dbkeep.evidence import now, record, write
 
@@ -76,30 +77,39 @@ def drill(
     engines: Sequence[str] | None,
     identity: str,
     *,
+    store: str = LOCAL,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Restore a set (or `newest`) into throw-away engines on this host, compare, tear down, and return the evidence.
+    """Restore a set (or `newest`), of the host or a store, into throw-away engines on this host and compare.
+
+    Returns the evidence, after all is torn down.
 
     A copy that cannot be restored or differs makes the result `failed`, with the reason in the evidence.
     Raises UsageError when there is no such set or the identity is none, BusyError while another drill runs.
     """
-    read_identity(identity)
-    parts = resolve(host, set_id, host.chosen(tuple(engines or ())))
+    read_identities(identity)
+    wanted = host.chosen(tuple(engines or ()))
+    parts = find(host, set_id, wanted, store)
     root = host.settings.drill_directory
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
     chosen = next(iter(parts.values())).set_id
     started = now()
     results: dict[str, Any] = {}
-    with hold(root / LOCK, f"drill of set {chosen}"), hold(host.sets / chosen / LOCK, "drill", shared=True):
+    with (
+        hold(root / LOCK, f"drill of set {chosen}"),
+        fetched(host, store, chosen, wanted, progress) as source,
+        hold(source.sets / chosen / LOCK, "drill", shared=True),
+    ):
         remove_leftovers(root)
         for engine, part in parts.items():
             progress(f"{engine}: restoring set {chosen} into a throw-away server")
-            results[engine] = _drill_engine(host, part, identity, root)
+            results[engine] = _drill_engine(source, part, identity, root)
             progress(f"{engine}: {_verdict(results[engine])}")
     passed = all(result["passed"] for result in results.values())
     moments = [part.recovery_point.at for part in parts.values()]
     observed = {
         "set_id": chosen,
+        "store": store,
         "engines": results,
         "skew_seconds": skew_seconds(moments),
         "rpo_seconds": round((started - min(moments)).total_seconds(), 3),

@@ -1,20 +1,27 @@
-"""The manifest: what one engine's part of a backup set holds. It is written last; without it there is no part."""
+"""The manifest: what one engine's part of a backup set holds. It is written last; without it there is no part.
+
+Beside it SHA256SUMS has the digest of the manifest and of every file of the part, as sha256sum(1) reads it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
 
 FILE_NAME = "manifest.json"
-FORMAT = 1
+SUMS_NAME = "SHA256SUMS"
+FORMAT = 2
+NEWEST = "newest"
 _SET_ID = "%Y%m%dT%H%M%SZ"
 
 
@@ -29,6 +36,15 @@ class StoredFile(Record):
     size: int
     sha256: str
     plain_size: int
+
+    @field_validator("name")
+    @classmethod
+    def _stays_below_its_folder(cls, name: str) -> str:
+        # A manifest from a store says where files are written on this host.
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise ValueError(f"{name!r} is no file below the repository")
+        return name
 
 
 class Count(Record):
@@ -63,7 +79,11 @@ class RecoveryPoint(Record):
 
 
 class Part(Record):
-    """One engine's part of a backup set."""
+    """One engine's part of a backup set.
+
+    `files` are in the part's own folder. `repository_files` are named by their path below the repository: files of
+    pgBackRest that parts share.
+    """
 
     format: int = FORMAT
     set_id: str
@@ -75,12 +95,29 @@ class Part(Record):
     seconds: float
     stored_bytes: int
     files: tuple[StoredFile, ...] = ()
+    repository_files: tuple[StoredFile, ...] = ()
     counts: dict[str, Count]
     recipients: tuple[str, ...]
     tools: dict[str, str]
     fingerprint: str | None = None
     not_backed_up: tuple[str, ...] = ()
     details: dict[str, Any] = {}
+
+    @property
+    def folder(self) -> str:
+        """The part's folder below the repository, and its key in a store."""
+        return part_folder(self.set_id, self.engine)
+
+    def stored_files(self) -> Iterator[StoredFile]:
+        """Yield every file that the part needs, named by its path below the repository, which is its key in a store."""
+        for stored in self.files:
+            yield stored.model_copy(update={"name": f"{self.folder}/{stored.name}"})
+        yield from self.repository_files
+
+
+def part_folder(set_id: str, engine: str) -> str:
+    """Return the folder of a part below the repository."""
+    return f"sets/{set_id}/{engine}"
 
 
 def set_id_of(moment: datetime, slot_minutes: int = 0) -> str:
@@ -104,21 +141,49 @@ def time_of(set_id: str) -> datetime:
 
 
 def write_part(folder: Path, part: Part) -> None:
-    """Write the manifest of a complete part; from here on the part exists."""
-    write_atomically(folder / FILE_NAME, part.model_dump_json(indent=2) + "\n", mode=0o600)
+    """Write the digests and then the manifest of a complete part; from here on the part exists."""
+    text = part.model_dump_json(indent=2) + "\n"
+    write_atomically(folder / SUMS_NAME, sums(part, text.encode()), mode=0o600)
+    write_atomically(folder / FILE_NAME, text, mode=0o600)
+
+
+def sums(part: Part, manifest: bytes) -> str:
+    """Return the content of SHA256SUMS: `sha256sum --check` in the part's folder compares all of it."""
+    up = "../" * (part.folder.count("/") + 1)
+    lines = [(FILE_NAME, hashlib.sha256(manifest).hexdigest())]
+    lines += [(stored.name, stored.sha256) for stored in part.files]
+    lines += [(up + stored.name, stored.sha256) for stored in part.repository_files]
+    return "".join(f"{digest}  {name}\n" for name, digest in lines)
+
+
+def parse_part(manifest: bytes, digests: bytes, folder: str, where: str) -> Part:
+    """Return the part of `folder` that a manifest describes, after comparing it with `digests`, its SHA256SUMS.
+
+    Raises DbkeepError, naming `where`, when one of them is not as it was written, or is of another part.
+    """
+    try:
+        part = Part.model_validate(json.loads(manifest))
+    except (ValueError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise DbkeepError(f"{where}: the manifest is damaged: {reason}; take another set") from None
+    if sums(part, manifest).encode() != digests or part.folder != folder:
+        raise DbkeepError(f"{where}: the manifest is damaged: it is not the one of {SUMS_NAME}; take another set")
+    return part
 
 
 def read_part(sets: Path, set_id: str, engine: str) -> Part:
     """Return the manifest of one part; raises UsageError when there is no such part, DbkeepError when it is damaged."""
     time_of(set_id)
-    path = sets / set_id / engine / FILE_NAME
+    folder = sets / set_id / engine
     try:
-        return Part.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        manifest, digests = (folder / FILE_NAME).read_bytes(), (folder / SUMS_NAME).read_bytes()
+        return parse_part(manifest, digests, part_folder(set_id, engine), str(folder / FILE_NAME))
+    except FileNotFoundError as error:
+        if Path(str(error.filename)).name == SUMS_NAME:
+            raise DbkeepError(f"{folder}: {SUMS_NAME} is missing; take another set") from None
         raise UsageError(f"set {set_id} has no {engine} part on this host; see `dbkeep backup list`") from None
-    except (OSError, ValueError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise DbkeepError(f"{path}: the manifest is damaged: {reason}; take another set") from None
+    except OSError as error:
+        raise DbkeepError(f"{folder}: the manifest cannot be read: {error.strerror}; take another set") from None
 
 
 def set_ids(sets: Path) -> list[str]:

@@ -21,7 +21,7 @@ from dbkeep.backup.archive_format import Collection, NamespaceWriter, prelude
 from dbkeep.backup.job import Fence, Job
 from dbkeep.backup.manifest import Count, Part, StoredFile
 from dbkeep.backup.raw_reply import cut
-from dbkeep.backup.store import seal
+from dbkeep.backup.sealed_file import seal
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import Client, Document, connect
 

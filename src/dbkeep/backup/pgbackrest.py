@@ -17,11 +17,12 @@ from dbkeep.errors import DbkeepError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class PgBackRest:
-    """One stanza; the repository's place and key are in `configuration`, never in arguments."""
+    """One stanza. The repository's key is in `configuration`, never in arguments, and its place unless it is here."""
 
     stanza: str
     configuration: Path
     os_user: str
+    repository: Path | None = None
 
     def run(self, command: str, *options: str) -> str:
         """Run one pgBackRest command and return its standard output.
@@ -31,6 +32,8 @@ class PgBackRest:
         fixed = [f"--config={self.configuration}", "--log-level-console=off", "--log-level-stderr=error"]
         if command != "repo-ls":
             fixed += [f"--stanza={self.stanza}"]
+        if self.repository:
+            fixed += [f"--repo1-path={self.repository}"]
         return self._call(command, *fixed, *options)
 
     def _call(self, command: str, *options: str) -> str:

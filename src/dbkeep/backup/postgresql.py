@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.backup.job import Fence, Job
-from dbkeep.backup.manifest import Count, Part
+from dbkeep.backup.manifest import Count, Part, StoredFile, read_sets
 from dbkeep.backup.pgbackrest import PgBackRest
+from dbkeep.backup.pgbackrest_files import digest, keep_info, needed
 from dbkeep.backup.settings import PostgreSQLBackup
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
@@ -44,7 +45,7 @@ FROM pg_policies ORDER BY 1
 
 def tool(settings: PostgreSQLBackup) -> PgBackRest:
     """Return pgBackRest for the stanza of these settings."""
-    return PgBackRest(settings.stanza, settings.configuration, settings.os_user)
+    return PgBackRest(settings.stanza, settings.configuration, settings.os_user, settings.repository)
 
 
 def server_version(connection: Connection) -> str:
@@ -126,6 +127,8 @@ def collect(job: Job, point: Fence) -> Part:
         point,
         server_version=version,
         stored_bytes=int(backup["info"]["repository"]["delta"]),
+        files=keep_info(job.settings.repository, job.host.with_postgresql()[0].stanza, job.folder),
+        repository_files=_repository_files(job),
         counts=Count.between(job.facts["before"], after),
         shape=found,
         tools={"pgbackrest": job.facts["pgbackrest"]},
@@ -140,6 +143,15 @@ def collect(job: Job, point: Fence) -> Part:
             "database_bytes": int(backup["info"]["size"]),
         },
     )
+
+
+def _repository_files(job: Job) -> tuple[StoredFile, ...]:
+    settings, repository = job.host.with_postgresql()[0], job.settings.repository
+    info = tool(settings).info()
+    paths = needed(repository, settings.stanza, info, job.facts["backup"], job.facts["segment"])
+    earlier = [parts["postgresql"] for parts in read_sets(job.host.sets) if "postgresql" in parts]
+    known = {stored.name: stored for part in earlier for stored in part.repository_files}
+    return digest(repository, paths, known)
 
 
 def wait_for_segment(pgbackrest: PgBackRest, segment: str, connection: Connection) -> None:

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from dbkeep.backup.job import Fence, Job
 from dbkeep.backup.manifest import Count, Part
-from dbkeep.backup.store import BLOCK, seal
+from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.engines import engine
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.connect import connect

@@ -13,9 +13,9 @@ from dbkeep.backup.archive_format import Collection, Namespace, Reader
 from dbkeep.backup.job import Progress
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.safety_copy import set_aside
+from dbkeep.backup.sealed_file import inflate, unseal
 from dbkeep.backup.service import Service
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.store import inflate, unseal
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import Client, address, connect

@@ -7,6 +7,7 @@ from typing import Any
 
 from dbkeep.backup.job import Progress
 from dbkeep.backup.manifest import Part
+from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.postgresql import restore_files, tool, wait_for_segment
 from dbkeep.backup.safety_copy import set_aside
 from dbkeep.backup.service import Service
@@ -37,8 +38,11 @@ def replace(host: BackupHost, part: Part, identity: str, service: Service, progr
         restore_files(settings, part, settings.data_directory, archive=True)
         service.start()
         _wait_for_promotion(engine)
+    # A set that was fetched from a store is restored out of a repository of its own; archived is into the live one.
+    live = tool(settings.model_copy(update={"repository": None}))
+    _adopt(live, part)
     with connect(engine) as connection:
-        _prove_archiving(tool(settings), connection)
+        _prove_archiving(live, connection)
     return {"safety_copy": str(safety) if safety else None, "counts": counts(engine)}
 
 
@@ -58,7 +62,13 @@ def _wait_for_promotion(engine: PostgreSQLSettings) -> None:
         time.sleep(0.2)
 
 
-def _prove_archiving(pgbackrest: Any, connection: Connection) -> None:
+def _adopt(pgbackrest: PgBackRest, part: Part) -> None:
+    """Tell the stanza of a new host, which was made for the new host's own cluster, that it has another one now."""
+    if str(pgbackrest.info()["db"][-1]["system-id"]) != part.details["system_identifier"]:
+        pgbackrest.run("stanza-upgrade")
+
+
+def _prove_archiving(pgbackrest: PgBackRest, connection: Connection) -> None:
     """The restored cluster is on a new timeline: its WAL must reach the repository, or the next set is worthless."""
     row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
     assert row is not None  # noqa: S101 - the function returns one row or raises

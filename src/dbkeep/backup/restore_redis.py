@@ -18,9 +18,9 @@ from dbkeep.backup.job import Progress
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.redis import check_dump, instance_counts
 from dbkeep.backup.safety_copy import give, set_aside
+from dbkeep.backup.sealed_file import inflate_to, unseal
 from dbkeep.backup.service import Service
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.store import inflate_to, unseal
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect
 from dbkeep.sandbox import redis as sandbox

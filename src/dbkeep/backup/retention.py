@@ -1,11 +1,13 @@
-"""Which backup sets may go: pure, so that the rule can be tested without a clock or a disk."""
+"""Which backup sets may go. The rule itself is pure, so that it can be tested without a clock or a disk."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
+from dbkeep import evidence
 from dbkeep.backup.manifest import time_of
+from dbkeep.backup.settings import BackupHost
 
 
 def expired(
@@ -20,3 +22,15 @@ def expired(
     kept = {*ordered[-keep_minimum:], *proved[-1:]}
     limit = now - timedelta(days=keep_days)
     return [set_id for set_id in ordered if set_id not in kept and time_of(set_id) < limit]
+
+
+def expired_sets(host: BackupHost, set_ids: Sequence[str]) -> list[str]:
+    """Return those of `set_ids` that this host's settings and drills let go now, oldest first."""
+    drills = evidence.read_all("drill", host.settings.evidence)
+    return expired(
+        set_ids,
+        evidence.now(),
+        keep_days=host.settings.keep_days,
+        keep_minimum=host.settings.keep_minimum,
+        drilled={drill["observed"]["set_id"] for drill in drills if drill["result"] == "passed"},
+    )

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
+from dbkeep.backup.copies import copy_all
 from dbkeep.backup.job import Fence, Job, Progress
 from dbkeep.backup.lock import BusyError, hold
 from dbkeep.backup.manifest import (
@@ -21,11 +22,11 @@ from dbkeep.backup.manifest import (
     write_part,
 )
 from dbkeep.backup.recovery_point import set_fences
-from dbkeep.backup.retention import expired
+from dbkeep.backup.retention import expired_sets
+from dbkeep.backup.sealed_file import read_recipients
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.store import read_recipients
 from dbkeep.errors import DbkeepError, UsageError
-from dbkeep.evidence import now, read_all, record, write
+from dbkeep.evidence import now, record, write
 
 T = TypeVar("T")
 LOCK = ".lock"
@@ -50,10 +51,10 @@ def run(
     """Back up `engines` (all of this host without any) as set `set_id` and return the parts.
 
     Without `set_id` it is the present slot's, the same on every host; an engine that has its part of it already is left
-    out. An engine that fails leaves no part behind and does not stop the others.
+    out. An engine that fails leaves no part behind and does not stop the others. Then the stores get what they lack.
 
-    Raises DbkeepError naming every engine that failed, after the others are done; UsageError when a named set already
-    has such a part, BusyError when another run holds the repository.
+    Raises DbkeepError naming every engine and store that failed, after the others are done; UsageError when a named set
+    already has such a part, BusyError when another run holds the repository.
     """
     read_recipients(host.settings.recipients)
     chosen = host.chosen(tuple(engines or ()))
@@ -69,13 +70,22 @@ def run(
         wanted = [engine for engine in chosen if engine not in there]
         for engine in sorted(there):
             progress(f"{engine}: set {set_id} is already complete")
-        parts = _take(host, set_id, wanted, progress) if wanted else []
-        prune(host, progress)
+        parts, failed = _take(host, set_id, wanted, progress) if wanted else ([], [])
+        if not failed:
+            prune(host, progress)
+    # What is complete goes off the host also when something else failed.
+    try:
+        copy_all(host, progress=progress)
+    except DbkeepError as error:
+        failed.append(str(error))
+    if failed:
+        raise DbkeepError("; ".join(failed))
     (host.settings.repository / FAILED).unlink(missing_ok=True)
     return parts
 
 
-def _take(host: BackupHost, set_id: str, engines: Sequence[str], progress: Progress) -> list[Part]:
+def _take(host: BackupHost, set_id: str, engines: Sequence[str], progress: Progress) -> tuple[list[Part], list[str]]:
+    """Return the parts that are complete, and what failed."""
     started = now()
     (host.sets / set_id).mkdir(mode=0o700, exist_ok=True)
     jobs = {engine: Job(host, set_id, engine, host.sets / set_id / engine, progress) for engine in engines}
@@ -95,8 +105,8 @@ def _take(host: BackupHost, set_id: str, engines: Sequence[str], progress: Progr
     if attempts.failed:
         reasons = "; ".join(f"{engine}: {reason}" for engine, reason in attempts.failed.items())
         complete = ", ".join(part.engine for part in parts) or "nothing"
-        raise DbkeepError(f"backup set {set_id}: {reasons} ({complete} is complete)")
-    return parts
+        return parts, [f"backup set {set_id}: {reasons} ({complete} is complete)"]
+    return parts, []
 
 
 class Attempts:
@@ -153,18 +163,7 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
 
     pgBackRest keeps its backups by the same number of days (repo1-retention-full-type=time), never fewer.
     """
-    drilled = {
-        evidence["observed"]["set_id"]
-        for evidence in read_all("drill", host.settings.evidence)
-        if evidence["result"] == "passed"
-    }
-    ids = expired(
-        set_ids(host.sets),
-        now(),
-        keep_days=host.settings.keep_days,
-        keep_minimum=host.settings.keep_minimum,
-        drilled=drilled,
-    )
+    ids = expired_sets(host, set_ids(host.sets))
     removed = []
     for set_id in ids:
         try:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dbkeep.errors import UsageError
 from dbkeep.evidence import EVIDENCE_DIRECTORY
 from dbkeep.settings import AGENT_DIRECTORY, MongoDBSettings, PostgreSQLSettings, RedisSettings, Settings, read_settings
 
 REPOSITORY = Path("/var/lib/dbkeep/backup")
+LOCAL = "local"
 
 
 class PostgreSQLBackup(Settings):
@@ -19,6 +21,8 @@ class PostgreSQLBackup(Settings):
 
     stanza: str = "chat"
     configuration: Path = Path("/etc/pgbackrest.conf")
+    # Where pgBackRest's repository is, when not where its configuration says: a copy fetched from a store.
+    repository: Path | None = None
     data_directory: Path
     service: str
     full_after_days: int = Field(default=7, ge=1)
@@ -42,8 +46,53 @@ class RedisBackup(Settings):
     os_user: str = "redis"
 
 
+STORE_NAME = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+
+
+class DirectoryStoreSettings(Settings):
+    """A folder that holds a second copy. `off_host` says that it is the mount of another machine's disk."""
+
+    type: Literal["directory"]
+    name: str = STORE_NAME
+    path: Path
+    off_host: bool = False
+
+
+class S3StoreSettings(Settings):
+    """A bucket of an S3-compatible store, by TLS.
+
+    `secret_key_file` holds the secret half of the key `access_key_id` and nothing else. `lock_days` is for how long no
+    one can delete what was put (object lock, compliance mode), 0 for a store without locks. `checksums` off is for
+    stores that refuse the checksum headers of newer clients.
+    """
+
+    type: Literal["s3"]
+    name: str = STORE_NAME
+    endpoint: str = Field(pattern=r"^https://[^/\s]+$")
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    prefix: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*/)*$")
+    region: str = "us-east-1"
+    addressing: Literal["path", "virtual"] = "path"
+    access_key_id: str = Field(min_length=1)
+    secret_key_file: Path
+    ca_file: Path | None = None
+    off_host: bool = True
+    lock_days: int = Field(default=14, ge=0, le=3650)
+    checksums: bool = True
+    part_mebibytes: int = Field(default=16, ge=5, le=1024)
+    attempts: int = Field(default=5, ge=1, le=20)
+    connect_seconds: int = Field(default=10, ge=1)
+    read_seconds: int = Field(default=60, ge=1)
+
+
+StoreSettings = Annotated[DirectoryStoreSettings | S3StoreSettings, Field(discriminator="type")]
+
+
 class BackupSettings(Settings):
-    """`recipients` are age public keys; the matching identities are never on this host."""
+    """`recipients` are age public keys; the matching identities are never on this host.
+
+    `stores` hold further copies of what is in `repository`, which is the first one.
+    """
 
     repository: Path = REPOSITORY
     evidence: Path = EVIDENCE_DIRECTORY
@@ -52,9 +101,18 @@ class BackupSettings(Settings):
     slot_minutes: int = Field(default=60, ge=1, le=1440)
     keep_days: int = Field(default=14, ge=1)
     keep_minimum: int = Field(default=2, ge=1)
+    stores: tuple[StoreSettings, ...] = ()
     postgresql: PostgreSQLBackup | None = None
     mongodb: MongoDBBackup | None = None
     redis: RedisBackup | None = None
+
+    @model_validator(mode="after")
+    def _stores_have_names_of_their_own(self) -> BackupSettings:
+        names = [store.name for store in self.stores]
+        for name in names:
+            if names.count(name) > 1 or name == LOCAL:
+                raise ValueError(f"stores: the name {name!r} is taken; give every store one of its own")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

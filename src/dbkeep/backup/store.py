@@ -1,184 +1,142 @@
-"""The store: one stream becomes one file, zstd inside age, and back.
+"""Stores: places that hold copies of backup sets, each laid out as the repository on the host is.
 
-The pipeline is one process (age's reader pulls from zstd's reader, which pulls from the source), so that a stage that
-fails is an exception of the whole and not a silent end of a pipe. A file gets its final name only when complete.
+A store takes whole files, lists them and gives them back. The sets of a store that is lost, full or damaged do not
+touch those of another one: a copy is made after a set is complete, for every store alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, Protocol
 
-import pyrage
-import zstandard
-
-from dbkeep.backup.manifest import StoredFile
+from dbkeep.backup.sealed_file import BLOCK, private, publish
+from dbkeep.backup.settings import BackupHost, DirectoryStoreSettings
 from dbkeep.errors import DbkeepError, UsageError
 
-ZSTD_LEVEL = 3
-BLOCK = 1 << 20
+PARTIAL = ".partial"
 
 
-class _Source:
-    """An iterable of byte strings as a readable file; the first error of the source is kept for the caller."""
+class StoreError(DbkeepError):
+    """A store cannot be used now: unreachable, full, refusing. What it holds already stays as it is."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
-        self.size = 0
-        self.error: BaseException | None = None
 
-    def read(self, size: int = -1, /) -> bytes:
+class Store(Protocol):
+    """One store. A key is a file's path below the repository, such as sets/ID/redis/manifest.json."""
+
+    name: str
+    off_host: bool
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the size of every whole file whose key begins with `prefix`. Raises StoreError."""
+
+    def put(self, key: str, source: Path, sha256: str) -> None:
+        """Store the file `source`, whose digest is `sha256`: it is there whole and unaltered, or not at all.
+
+        Raises StoreError.
+        """
+
+    def get(self, key: str, target: BinaryIO) -> None:
+        """Write the file's content to `target`, in bounded memory. Raises StoreError, also when there is none."""
+
+    def discard_unfinished(self, engines: tuple[str, ...]) -> None:
+        """Remove what killed copies of these engines' files left. The caller is the only one that copies them."""
+
+
+class DirectoryStore:
+    """A folder: another disk, or the mount of another machine's. With `off_host` it must be a mounted one."""
+
+    def __init__(self, settings: DirectoryStoreSettings, repository: Path) -> None:
+        self.name = settings.name
+        self.off_host = settings.off_host
+        self._root = settings.path
+        self._repository = repository
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        self._require_mounted()
+        return {key: (self._root / key).stat().st_size for key in self._keys(prefix) if not key.endswith(PARTIAL)}
+
+    def put(self, key: str, source: Path, sha256: str) -> None:
+        self._require_mounted()
+        path = self._root / key
+        partial = path.with_name(path.name + PARTIAL)
         try:
-            while not self._rest:
-                self._rest = next(self._chunks)
-        except StopIteration:
-            return b""
-        except BaseException as error:
-            self.error = error
-            raise
-        piece, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
-        self.size += len(piece)
-        return piece
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with source.open("rb") as stream, private(partial) as out:
+                shutil.copyfileobj(stream, out, BLOCK)
+            with partial.open("rb") as stream:
+                written = hashlib.file_digest(stream, "sha256").hexdigest()
+            if written != sha256:
+                raise StoreError(f"store {self.name}: {path}: what was written is not what was sent; check its disk")
+            publish(partial, path)
+        except OSError as error:
+            raise self._error(f"{path}: cannot be written", error) from None
+        finally:
+            partial.unlink(missing_ok=True)
 
-
-class _Digest:
-    """A writable file that hashes and counts what passes through it."""
-
-    def __init__(self, target: BinaryIO) -> None:
-        self._target = target
-        self._sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self._sha256.update(data)
-        self.size += len(data)
-        return self._target.write(data)
-
-    def flush(self) -> None:
-        self._target.flush()
-
-    def hexdigest(self) -> str:
-        return self._sha256.hexdigest()
-
-
-def _private(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-
-
-def publish(partial: Path, path: Path) -> None:
-    """Give a complete, closed file its final name, durably: file, rename and folder are all synced."""
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def read_recipients(recipients: Sequence[str]) -> list[pyrage.x25519.Recipient]:
-    """Return age public keys ready for use; raises UsageError naming the one that is not a key."""
-    keys = []
-    for text in recipients:
+    def get(self, key: str, target: BinaryIO) -> None:
+        self._require_mounted()
         try:
-            keys.append(pyrage.x25519.Recipient.from_str(text))
-        except pyrage.RecipientError:
-            raise UsageError(f"backup_age_recipients: {text!r} is not an age public key (age1...)") from None
-    return keys
+            with (self._root / key).open("rb") as stream:
+                shutil.copyfileobj(stream, target, BLOCK)
+        except FileNotFoundError:
+            raise StoreError(f"store {self.name}: {self._root / key}: missing; take another set") from None
+        except OSError as error:
+            raise self._error(f"{self._root / key}: cannot be read", error) from None
+
+    def remove(self, key: str) -> None:
+        """Remove one file, and its folder when that is empty then. Raises StoreError."""
+        path = self._root / key
+        try:
+            path.unlink(missing_ok=True)
+            while (path := path.parent) != self._root and not any(path.iterdir()):
+                path.rmdir()
+        except OSError as error:
+            raise self._error(f"{path}: cannot be removed", error) from None
+
+    def discard_unfinished(self, engines: tuple[str, ...]) -> None:
+        for key in [key for key in self._keys("") if key.endswith(PARTIAL) and belongs_to(key, engines)]:
+            self.remove(key)
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        for path in (self._root / prefix).rglob("*"):
+            if path.is_file():
+                yield str(path.relative_to(self._root))
+
+    def _require_mounted(self) -> None:
+        try:
+            device = self._root.stat().st_dev
+        except OSError as error:
+            raise self._error(f"{self._root}: cannot be used", error) from None
+        if self.off_host and device == self._repository.stat().st_dev:
+            raise StoreError(
+                f"store {self.name}: {self._root} is on the same filesystem as the repository: mount what it stands for"
+            )
+
+    def _error(self, what: str, error: OSError) -> StoreError:
+        return StoreError(f"store {self.name}: {what}: {error.strerror or error}; the other copies are untouched")
 
 
-def read_identity(text: str) -> pyrage.x25519.Identity:
-    """Return the age identity in `text`; raises UsageError, never repeating the text, when it is not one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    try:
-        return pyrage.x25519.Identity.from_str(lines[0] if len(lines) == 1 else "")
-    except pyrage.IdentityError:
-        raise UsageError("the identity is not an age identity (AGE-SECRET-KEY-1...); give the drill's") from None
+def belongs_to(key: str, engines: tuple[str, ...]) -> bool:
+    """Say whether a key is of one of these engines: sets/ID/ENGINE/FILE, or a file of pgBackRest below postgresql/."""
+    parts = key.split("/")
+    return (parts[2] if parts[0] == "sets" and len(parts) > 3 else parts[0]) in engines
 
 
-def seal(chunks: Iterable[bytes], path: Path, recipients: Sequence[str]) -> StoredFile:
-    """Write `chunks`, compressed and encrypted to `recipients`, to `path` (mode 0600); a failure makes no `path`.
+def open_store(host: BackupHost, name: str) -> Store:
+    """Return the store `name` of this host.
 
-    Raises whatever the source raises, DbkeepError when encryption or the disk fails.
+    Raises UsageError, naming those that there are, when there is none of that name, and when its key cannot be used.
     """
-    keys = read_recipients(recipients)
-    partial = path.with_name(path.name + ".partial")
-    source = _Source(chunks)
-    try:
-        with _private(partial) as stream:
-            digest = _Digest(stream)
-            with zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).stream_reader(
-                cast(IO[bytes], source)
-            ) as compressed:
-                pyrage.encrypt_io(compressed, digest, keys)
-        publish(partial, path)
-    except (OSError, pyrage.EncryptError, zstandard.ZstdError) as error:
-        partial.unlink(missing_ok=True)
-        if source.error is not None:
-            raise source.error from None
-        raise DbkeepError(f"{path}: cannot be written: {error}; the earlier sets are untouched") from None
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    return StoredFile(name=path.name, size=digest.size, sha256=digest.hexdigest(), plain_size=source.size)
+    for settings in host.settings.stores:
+        if settings.name != name:
+            continue
+        if isinstance(settings, DirectoryStoreSettings):
+            return DirectoryStore(settings, host.settings.repository)
+        from dbkeep.backup.s3_store import S3Store  # noqa: PLC0415 - hosts without such a store do not load boto3
 
-
-def check(folder: Path, stored: StoredFile) -> None:
-    """Compare a stored file with its manifest entry, without decrypting it.
-
-    Raises DbkeepError: missing, truncated, or altered.
-    """
-    path = folder / stored.name
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise DbkeepError(f"{path}: missing; this set cannot be restored, take another one") from None
-    if size != stored.size:
-        what = "truncated" if size < stored.size else "longer than it was"
-        raise DbkeepError(f"{path}: {what}: {size} bytes, the manifest says {stored.size}; take another set")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != stored.sha256:
-        raise DbkeepError(f"{path}: altered: its SHA-256 is not the manifest's; take another set")
-
-
-def unseal(folder: Path, stored: StoredFile, target: Path, identity: str) -> None:
-    """Check a stored file against its manifest entry, then decrypt it to `target`, still compressed (mode 0600).
-
-    age hands out data before it has seen the end of a file, so nothing may read `target` before this returns.
-    Raises DbkeepError when the file is damaged or the identity does not open it.
-    """
-    check(folder, stored)
-    path = folder / stored.name
-    key = read_identity(identity)
-    try:
-        with (
-            path.open("rb") as source,
-            os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out,
-        ):
-            pyrage.decrypt_io(source, out, [key])
-    except pyrage.DecryptError:
-        target.unlink(missing_ok=True)
-        raise DbkeepError(
-            f"{path}: the identity does not open it; give the identity of one of the set's recipients"
-        ) from None
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise DbkeepError(f"{path}: cannot be decrypted to {target}: {error}") from None
-
-
-def inflate(path: Path) -> BinaryIO:
-    """Open a file that `unseal` made for reading its plain content."""
-    return cast(BinaryIO, zstandard.open(path, "rb"))
-
-
-def inflate_to(path: Path, target: Path) -> None:
-    """Write the plain content of a file that `unseal` made to `target` (mode 0600)."""
-    with inflate(path) as source, _private(target) as out:
-        while block := source.read(BLOCK):
-            out.write(block)
+        return S3Store(settings, host.settings.postgresql.full_after_days if host.settings.postgresql else 0)
+    names = ", ".join(settings.name for settings in host.settings.stores) or "none"
+    raise UsageError(f"this host has no store {name!r}; backup_stores names {names}")

@@ -1,4 +1,4 @@
-"""Compares the stored bytes of sets with their manifests, without decrypting anything."""
+"""Compares the stored bytes of sets with their manifests, here and in the stores, without decrypting anything."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from dbkeep.backup.copies import parts_of, verify_copy
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Part, part_engines, read_part
 from dbkeep.backup.run import LOCK
-from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.store import check
+from dbkeep.backup.sealed_file import check
+from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.backup.store import open_store
 from dbkeep.errors import DbkeepError, UsageError
 
 
 def verify_part(host: BackupHost, part: Part) -> list[str]:
     """Return what is wrong with one part; an empty list when every stored byte is as it was written."""
     problems = []
-    for stored in part.files:
+    for stored in part.stored_files():
         try:
-            check(host.sets / part.set_id / part.engine, stored)
+            check(host.settings.repository, stored)
         except DbkeepError as error:
             problems.append(str(error))
-    if part.engine == "postgresql":
+    # What is fetched from a store is one set: pgBackRest would miss all the others.
+    if part.engine == "postgresql" and not (host.settings.postgresql and host.settings.postgresql.repository):
         from dbkeep.backup import postgresql  # noqa: PLC0415 - hosts without PostgreSQL do not load its driver
 
         if host.settings.postgresql is None:
@@ -34,11 +37,14 @@ def verify_part(host: BackupHost, part: Part) -> list[str]:
     return problems
 
 
-def verify(host: BackupHost, set_id: str, engines: Sequence[str] | None = None) -> dict[str, Any]:
-    """Check the parts of a set on this host and return problems by engine.
+def verify(host: BackupHost, set_id: str, engines: Sequence[str] | None = None, store: str = LOCAL) -> dict[str, Any]:
+    """Check the parts of a set on this host, or in a store, and return problems by engine.
 
-    Raises UsageError when the set has no part here, BusyError when retention removes it right now.
+    Raises UsageError when the set has no part there, StoreError when the store does not answer, BusyError when
+    retention removes it right now.
     """
+    if store != LOCAL:
+        return _verify_copies(host, set_id, engines, store)
     there = part_engines(host.sets, set_id) if (host.sets / set_id).is_dir() else []
     chosen = list(engines) if engines else there
     if not there:
@@ -50,4 +56,14 @@ def verify(host: BackupHost, set_id: str, engines: Sequence[str] | None = None) 
                 problems[engine] = verify_part(host, read_part(host.sets, set_id, engine))
             except DbkeepError as error:
                 problems[engine] = [str(error)]
-    return {"set_id": set_id, "ok": not any(problems.values()), "problems": problems}
+    return {"set_id": set_id, "store": LOCAL, "ok": not any(problems.values()), "problems": problems}
+
+
+def _verify_copies(host: BackupHost, set_id: str, engines: Sequence[str] | None, name: str) -> dict[str, Any]:
+    store = open_store(host, name)
+    there = [engine for found, engine in sorted(parts_of(store.sizes("sets/"))) if found == set_id]
+    chosen = [engine for engine in engines or there if engine in host.engines]
+    if not there:
+        raise UsageError(f"set {set_id} is not in store {name}; `dbkeep backup list` shows what there is")
+    problems = {engine: verify_copy(store, set_id, engine) for engine in chosen}
+    return {"set_id": set_id, "store": name, "ok": not any(problems.values()), "problems": problems}

@@ -7,11 +7,14 @@ from typing import TypeVar
 import click
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
+from dbkeep.backup.catalog import catalog
+from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
-from dbkeep.backup.manifest import read_sets
-from dbkeep.backup.restore import NEWEST, plan, restore
+from dbkeep.backup.manifest import NEWEST
+from dbkeep.backup.prove_stores import prove_stores
+from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
-from dbkeep.backup.settings import read_host
+from dbkeep.backup.settings import LOCAL, read_host
 from dbkeep.backup.verify import verify
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.errors import UsageError
@@ -28,7 +31,25 @@ class RunRequest(Request):
     engines: list[str] = []
 
 
-class SetRequest(Request):
+class StoreRequest(Request):
+    """`store` is `local` for what is on the host, or the name of one of its stores."""
+
+    store: str = LOCAL
+
+
+class CopyRequest(Request):
+    """Without `again` only what is missing in the stores is copied; with it all of that set as well."""
+
+    again: str | None = None
+
+
+class StoresRequest(Request):
+    """With `prepare` buckets are made ready first."""
+
+    prepare: bool = False
+
+
+class SetRequest(StoreRequest):
     set_id: str = NEWEST
     engines: list[str] = []
 
@@ -70,34 +91,47 @@ def run_command() -> None:
 
 @agent_backup_group.command("list")
 def list_command() -> None:
-    """Answer with the manifests of every set on this host, oldest first."""
-    sets = read_sets(read_host().sets)
-    answer({"parts": [part.model_dump(mode="json") for parts in sets for part in parts.values()]})
+    """Answer with the manifests of every set on this host or in a store, and which stores have copies of them."""
+    answer(catalog(read_host(), request(StoreRequest).store))
+
+
+@agent_backup_group.command("copy")
+def copy_command() -> None:
+    """Bring every store what it lacks and answer with what was copied."""
+    answer(copy_all(read_host(), request(CopyRequest).again, progress=progress))
+
+
+@agent_backup_group.command("stores")
+def stores_command() -> None:
+    """Answer with what every store proved: that it answers, and refuses to delete what is locked."""
+    answer({"stores": prove_stores(read_host(), prepare=request(StoresRequest).prepare)})
 
 
 @agent_backup_group.command("verify")
 def verify_command() -> None:
     """Compare a set's stored bytes with its manifests and answer with the problems."""
     asked = request(SetRequest)
-    answer(verify(read_host(), asked.set_id, asked.engines))
+    answer(verify(read_host(), asked.set_id, asked.engines, asked.store))
 
 
 @agent_backup_group.command("plan")
 def plan_command() -> None:
     """Answer with what a restore would replace and lose; changes nothing."""
     asked = request(SetRequest)
-    answer(plan(read_host(), asked.set_id, asked.engines))
+    answer(plan(read_host(), asked.set_id, asked.engines, asked.store))
 
 
 @agent_backup_group.command("restore")
 def restore_command() -> None:
     """Put a set in place of the live data and answer with the evidence."""
     asked = request(IdentityRequest)
-    answer(restore(read_host(), asked.set_id, asked.engines, asked.identity.get_secret_value(), progress=progress))
+    identity = asked.identity.get_secret_value()
+    answer(restore(read_host(), asked.set_id, asked.engines, identity, store=asked.store, progress=progress))
 
 
 @agent_backup_group.command("drill")
 def drill_command() -> None:
     """Restore a set into throw-away engines on this host and answer with the evidence, also when it failed."""
     asked = request(IdentityRequest)
-    answer(drill(read_host(), asked.set_id, asked.engines, asked.identity.get_secret_value(), progress=progress))
+    identity = asked.identity.get_secret_value()
+    answer(drill(read_host(), asked.set_id, asked.engines, identity, store=asked.store, progress=progress))

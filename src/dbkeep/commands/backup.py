@@ -13,18 +13,24 @@ from rich.filesize import decimal
 
 from dbkeep.backup.controller import (
     DrillFailedError,
-    list_sets,
+    copy_sets,
     newest_set,
+    prove_stores,
+    read_catalog,
     reason,
     restore_plan,
     run_backup,
     run_drill,
     run_restore,
+    store_policy,
     verify_set,
 )
+from dbkeep.backup.escrow import write_escrow
+from dbkeep.backup.settings import LOCAL
 from dbkeep.engines import NAMES
 from dbkeep.environment import read_environment
 from dbkeep.errors import UsageError
+from dbkeep.files import open_mode
 
 console = Console(highlight=False, soft_wrap=True)
 environment_option = click.option(
@@ -35,6 +41,9 @@ engines_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 set_option = click.option("--set", "set_id", metavar="ID", help="The backup set; the newest one without it.")
+store_option = click.option(
+    "--store", default=LOCAL, show_default=True, metavar="NAME", help="The copy of a store that backup_stores names."
+)
 identity_option = click.option(
     "--identity-file",
     type=click.Path(path_type=Path),
@@ -52,18 +61,25 @@ def flat(evidence: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_identity_file(path: Path | None) -> str | None:
-    """Return the text of the file, of standard input for `-`, None without a path; raises UsageError."""
+    """Return the text of the file, of standard input for `-`, None without a path.
+
+    Raises UsageError when it cannot be read, or others than its owner and group can read it too.
+    """
     if path is None:
         return None
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        if str(path) == "-":
+            return sys.stdin.read()
+        if mode := open_mode(path):
+            raise UsageError(f"{path} has mode {mode}, so others can read the identity: chmod 600 it")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: the identity cannot be read: {error}") from None
 
 
 @click.group("backup")
 def backup_group() -> None:
-    """Take, list and verify backup sets."""
+    """Take, copy, list and verify backup sets."""
 
 
 @backup_group.command("run")
@@ -88,18 +104,64 @@ def run_command(environment_name: str, engines: tuple[str, ...], as_json: bool) 
 @backup_group.command("list")
 @environment_option
 @json_option
-def list_command(environment_name: str, as_json: bool) -> None:
-    """List the backup sets and what they hold, oldest first."""
-    sets = list_sets(read_environment(environment_name))
+@store_option
+def list_command(environment_name: str, as_json: bool, store: str) -> None:
+    """List the backup sets, what they hold and which stores have copies, oldest first. Exit 1: a store fails."""
+    found = read_catalog(read_environment(environment_name), store)
     if as_json:
-        click.echo(json.dumps({"sets": sets}, indent=2))
-        return
-    for found in sets:
-        skew, size = f"{found['skew_seconds'] * 1000:.0f} ms apart", decimal(found["stored_bytes"])
-        names = ", ".join(found["engines"]) + ("" if found["complete"] else " (not complete)")
-        console.print(f"{found['set_id']}  {found['recovery_point']}  {skew:>13}  {size:>9}  {names}")
-    if not sets:
+        click.echo(json.dumps(found, indent=2))
+        raise SystemExit(1 if found["errors"] else 0)
+    for one in found["sets"]:
+        skew, size = f"{one['skew_seconds'] * 1000:.0f} ms apart", decimal(one["stored_bytes"])
+        names = ", ".join(one["engines"]) + ("" if one["complete"] else " (not complete)")
+        copies = f"  copies: {', '.join(one['copies']) or 'NONE'}" if found["stores"] else ""
+        console.print(f"{one['set_id']}  {one['recovery_point']}  {skew:>13}  {size:>9}  {names}{copies}")
+    if not found["sets"]:
         console.print("no backup set yet; take one with `dbkeep backup run`")
+    for host, error in ((host, error) for errors in found["errors"].values() for host, error in errors.items()):
+        console.print(f"{host}: {error}")
+    raise SystemExit(1 if found["errors"] else 0)
+
+
+@backup_group.command("copy")
+@environment_option
+@json_option
+@click.option("--again", metavar="ID", help="Copy all of this set, also what is there: a damaged copy is mended so.")
+def copy_command(environment_name: str, as_json: bool, again: str | None) -> None:
+    """Bring every store what it lacks; every run does it too."""
+    copied = copy_sets(read_environment(environment_name), again, on_progress=show)
+    if as_json:
+        click.echo(json.dumps({"copied": copied}, indent=2))
+    elif not copied:
+        console.print("every store has every set")
+
+
+@backup_group.command("stores")
+@environment_option
+@json_option
+@click.option("--prepare", is_flag=True, help="First make the buckets, or turn versions and object lock on in them.")
+def stores_command(environment_name: str, as_json: bool, prepare: bool) -> None:
+    """Prove that every store answers and refuses to delete what is locked. Exit 1: one does not."""
+    rows = prove_stores(read_environment(environment_name), prepare=prepare)
+    if as_json:
+        click.echo(json.dumps({"stores": rows}, indent=2))
+    else:
+        for row in rows:
+            for done in row["prepared"]:
+                console.print(f"{row['name']} from {row['host']}: {done}")
+            verdict = "; ".join(row["faults"]) or ("locked" if row["locked"] else "answers, without locks")
+            console.print(f"{row['name']} from {row['host']}: {verdict}")
+        if not rows:
+            console.print("no store is declared: set backup_stores, so that a copy is off the host")
+    raise SystemExit(1 if any(row["faults"] for row in rows) else 0)
+
+
+@backup_group.command("policy")
+@environment_option
+@click.argument("store")
+def policy_command(environment_name: str, store: str) -> None:
+    """Print what an S3 store's administrator sets: the policy of the host's key, and the lifecycle of the bucket."""
+    click.echo(json.dumps(store_policy(read_environment(environment_name), store), indent=2))
 
 
 @backup_group.command("verify")
@@ -107,16 +169,28 @@ def list_command(environment_name: str, as_json: bool) -> None:
 @engines_option
 @json_option
 @set_option
-def verify_command(environment_name: str, engines: tuple[str, ...], as_json: bool, set_id: str | None) -> None:
+@store_option
+def verify_command(
+    environment_name: str, engines: tuple[str, ...], as_json: bool, set_id: str | None, store: str
+) -> None:
     """Compare a set's stored bytes with its manifests. Exit 1: something differs."""
     environment = read_environment(environment_name)
-    found = verify_set(environment, set_id or newest_set(environment, engines), engines)
+    found = verify_set(environment, set_id or newest_set(environment, engines, store), engines, store)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         for engine, problems in found["problems"].items():
             console.print(f"{engine}: {'; '.join(problems) or 'every stored byte is as it was written'}")
     raise SystemExit(0 if found["ok"] else 1)
+
+
+@backup_group.command("escrow")
+@environment_option
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def escrow_command(environment_name: str, file: Path) -> None:
+    """Seal what a restore needs besides a store into FILE, for the operators' offline keys (docs/recovery-kit.md)."""
+    for key in write_escrow(read_environment(environment_name), file):
+        console.print(f"{file} opens with the identity of {key}")
 
 
 @click.command("restore")
@@ -126,6 +200,7 @@ def verify_command(environment_name: str, engines: tuple[str, ...], as_json: boo
 @identity_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @set_option
+@store_option
 def restore_command(
     *,
     environment_name: str,
@@ -134,16 +209,17 @@ def restore_command(
     identity_file: Path | None,
     yes: bool,
     set_id: str | None,
+    store: str,
 ) -> None:
     """Put a set in place of the live data, after showing what is replaced and lost."""
     identity = read_identity_file(identity_file)
     environment = read_environment(environment_name)
-    set_id = set_id or newest_set(environment, engines)
-    for row in restore_plan(environment, set_id, engines):
+    set_id = set_id or newest_set(environment, engines, store)
+    for row in restore_plan(environment, set_id, engines, store):
         show_plan(row)
     if not yes:
         click.confirm("Replace the live data?", abort=True, err=True)
-    done = run_restore(environment, set_id, engines, identity=identity, on_progress=show)
+    done = run_restore(environment, set_id, engines, store=store, identity=identity, on_progress=show)
     if as_json:
         click.echo(json.dumps(flat(done), indent=2))
         return
@@ -171,13 +247,21 @@ def show_plan(row: dict[str, Any]) -> None:
 @json_option
 @identity_option
 @set_option
+@store_option
 def drill_command(
-    environment_name: str, engines: tuple[str, ...], as_json: bool, identity_file: Path | None, set_id: str | None
+    *,
+    environment_name: str,
+    engines: tuple[str, ...],
+    as_json: bool,
+    identity_file: Path | None,
+    set_id: str | None,
+    store: str,
 ) -> None:
     """Restore a set into throw-away engines on its hosts and compare. Exit 1: it failed."""
     identity = read_identity_file(identity_file)
     try:
-        evidence = run_drill(read_environment(environment_name), set_id, engines, identity=identity, on_progress=show)
+        environment = read_environment(environment_name)
+        evidence = run_drill(environment, set_id, engines, store=store, identity=identity, on_progress=show)
     except DrillFailedError as error:
         if as_json:
             click.echo(json.dumps(flat(error.evidence), indent=2))

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from dbkeep.redis.connect import connect as redis
 from dbkeep.sandbox import mongodb as mongodb_sandbox
 from dbkeep.sandbox import postgresql as postgresql_sandbox
 from dbkeep.sandbox import redis as redis_sandbox
+from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
 
 STATE = {"appendonly": "yes"}
@@ -61,10 +62,10 @@ class Site:
         assert self.host.redis is not None
         return "state", self.host.redis.instances["state"]
 
-    def take(self, engines: tuple[str, ...] = ()) -> dict[str, Part]:
-        """Take a backup set with an id of its own."""
+    def take(self, engines: tuple[str, ...] = (), host: BackupHost | None = None) -> dict[str, Part]:
+        """Take a backup set with an id of its own; `host` is this site's with other settings."""
         self.last = max(self.last + timedelta(seconds=1), datetime.now(UTC))
-        return {part.engine: part for part in run(self.host, set_id_of(self.last), engines)}
+        return {part.engine: part for part in run(host or self.host, set_id_of(self.last), engines)}
 
     def file(self, part: Part) -> Path:
         return self.host.sets / part.set_id / part.engine / part.files[0].name
@@ -81,6 +82,14 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[Site]:
+    with make_site(folder) as found:
+        fill(found)
+        yield found
+
+
+@contextmanager
+def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
+    """A host with empty engines and a new stanza below `folder`; its sets open with `identity`, or one of its own."""
     configuration = write_pgbackrest(folder)
     archive = f"pgbackrest --config={configuration} --stanza=chat archive-push %p"
     options = {"archive_mode": "on", "archive_command": archive, "wal_level": "replica"}
@@ -89,7 +98,7 @@ def site(folder: Path) -> Iterator[Site]:
         "mongodb": SandboxService(lambda: mongodb_sandbox.start(folder / "mongo", initiate=False)),
         "redis": SandboxService(lambda: redis_sandbox.start(folder / "redis", {"state": STATE, "cache": {}})),
     }
-    identity = pyrage.x25519.Identity.generate()
+    identity = identity or str(pyrage.x25519.Identity.generate())
     try:
         for service in services.values():
             service.start()
@@ -98,7 +107,7 @@ def site(folder: Path) -> Iterator[Site]:
             repository=folder / "backup",
             evidence=folder / "evidence",
             drill_directory=folder / "drill",
-            recipients=(str(identity.to_public()),),
+            recipients=(age_recipient(identity),),
             postgresql=PostgreSQLBackup(
                 configuration=configuration, data_directory=folder / "pg" / "data", service="postgresql"
             ),
@@ -108,10 +117,8 @@ def site(folder: Path) -> Iterator[Site]:
             redis=RedisBackup(data_directory=folder / "redis" / "state", service="redis"),
         )
         host = BackupHost(settings, **{name: service.settings for name, service in services.items()})
-        found = Site(folder, host, str(identity), services)
-        fill(found)
         stanza_create(configuration)
-        yield found
+        yield Site(folder, host, identity, services)
     finally:
         for service in services.values():
             service.stop()

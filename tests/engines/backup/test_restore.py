@@ -8,6 +8,7 @@ import pyrage
 import pytest
 
 from dbkeep.backup.drill import drill
+from dbkeep.backup.manifest import write_part
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.safety_copy import safety_copies
 from dbkeep.errors import DbkeepError
@@ -93,8 +94,7 @@ def test_a_restore_that_fails_half_way_puts_the_live_data_back(site: Site) -> No
         connection.execute("INSERT INTO chat.tokens VALUES (2)")
     elsewhere = part.recovery_point.model_copy(update={"name": "no_such_point"})
     broken = part.model_copy(update={"recovery_point": elsewhere})
-    manifest = site.host.sets / part.set_id / "postgresql" / "manifest.json"
-    manifest.write_text(broken.model_dump_json())
+    write_part(site.host.sets / part.set_id / "postgresql", broken)
     with pytest.raises(DbkeepError, match="postgresql is as it was"):
         restore(site.host, part.set_id, ["postgresql"], site.identity, services=site.services)
     assert rows(site.host.postgresql)["chat.tokens"] == 2

@@ -11,6 +11,8 @@ from typing import Any
 
 from dbkeep import evidence
 from dbkeep.backup import manifest
+from dbkeep.backup.catalog import stores
+from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, read_host
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.checks.facts.programs import json_of, properties_of, units_of
@@ -40,6 +42,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
             units_of("--all", *TIMERS), ("ActiveState", "UnitFileState", "LastTriggerUSec", "Unit")
         ),
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
+        "stores": _stores(host),
         "drill": _last_drill(host.settings.evidence),
         "identities_on_host": _identities(),
     }
@@ -73,7 +76,14 @@ def _state_of(path: Path, size: int) -> str:
         return "missing"
     if path.stat().st_size != size:
         return "another size than in the manifest"
-    return "ciphertext" if head == AGE_HEADER else "not ciphertext"
+    return "ciphertext" if head.startswith((AGE_HEADER, OPENSSL_SALT)) else "not ciphertext"
+
+
+def _stores(host: BackupHost) -> list[dict[str, Any]]:
+    """Return what every store proved, the days of its locks, and the parts that it holds."""
+    held = stores(host)
+    days = {settings.name: getattr(settings, "lock_days", 0) for settings in host.settings.stores}
+    return [{**row, "lock_days": days[row["name"]], **held[row["name"]]} for row in prove_stores(host)]
 
 
 def _pgbackrest(host: BackupHost) -> dict[str, Any] | None:

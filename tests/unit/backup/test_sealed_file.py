@@ -13,7 +13,7 @@ import pyrage
 import pytest
 
 from dbkeep.backup.manifest import StoredFile
-from dbkeep.backup.store import check, inflate, inflate_to, read_identity, seal, unseal
+from dbkeep.backup.sealed_file import check, inflate, inflate_to, read_identities, seal, unseal
 from dbkeep.errors import DbkeepError, UsageError
 
 IDENTITY = pyrage.x25519.Identity.generate()
@@ -132,5 +132,5 @@ def test_keys_that_are_none_are_refused_without_showing_a_secret(tmp_path: Path)
     with pytest.raises(UsageError, match="'age1nonsense' is not an age public key"):
         seal([b"x"], tmp_path / "dump", ["age1nonsense"])
     with pytest.raises(UsageError) as refused:
-        read_identity("AGE-SECRET-KEY-1NONSENSE")
+        read_identities("AGE-SECRET-KEY-1NONSENSE")
     assert "NONSENSE" not in str(refused.value)

