@@ -29,6 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 @pytest.fixture
 def things(server: Client) -> Any:
     server["chat"].drop_collection("things")
+    server["chat"].create_collection("things")
     return server["chat"]["things"]
 
 
@@ -42,9 +43,15 @@ def three_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def search(things: Any, place: Path, **options: Any) -> dict[str, Any]:
     """One call of the agent."""
     every = Compliance(place, **options)
-    found = every.search(things, VALIDATOR)
+    found = every.search(things, info(things))
     every.remember()
     return found
+
+
+def info(things: Any, validator: dict[str, Any] = VALIDATOR) -> dict[str, Any]:
+    """What the server says of the collection, as if it had the validator."""
+    (found,) = things.database.list_collections(filter={"name": things.name})
+    return {**found, "options": {"validator": validator}}
 
 
 def test_a_collection_that_is_searched_in_one_call_passes_or_names_a_document(things: Any, tmp_path: Path) -> None:
@@ -87,14 +94,19 @@ def test_a_search_that_takes_several_calls_goes_on_and_does_not_pass_before_its_
 
 
 @pytest.mark.usefixtures("three_steps")
-def test_another_validator_and_a_lost_place_begin_anew(things: Any, tmp_path: Path) -> None:
+def test_another_validator_or_collection_and_a_lost_place_begin_anew(things: Any, tmp_path: Path) -> None:
     place = tmp_path / "documents.json"
     things.insert_many([{"_id": number, "n": number} for number in range(95)])
     options = {"step": 10, "seconds": 4}
     search(things, place, step=100, seconds=4)
     known = place.read_text(encoding="utf-8")
-    other = Compliance(place, **options).search(things, {"$jsonSchema": {"bsonType": "object"}})
+    other = Compliance(place, **options).search(things, info(things, {"$jsonSchema": {"bsonType": "object"}}))
     assert (other["searched"], other["age"]) == (30, None)
+    documents = list(things.find())
+    things.drop()
+    things.insert_many(documents)
+    restored = search(things, place, **options)
+    assert (restored["searched"], restored["age"]) == (30, None)
     for damage in ("", known[:-10], "[1]", "null"):
         place.write_text(damage, encoding="utf-8")
         again = search(things, place, **options)
@@ -108,5 +120,5 @@ def test_what_the_server_cannot_do_in_time_or_at_all_is_not_known(things: Any, t
     assert (late["breaking"], late["searched"], late["age"]) == (None, 0, None)
     assert "0 of about 50000 are searched" in complaint(late)
 
-    odd = Compliance(tmp_path / "documents.json").search(things, {"$jsonSchema": {"bsonType": "odd"}})
+    odd = Compliance(tmp_path / "documents.json").search(things, info(things, {"$jsonSchema": {"bsonType": "odd"}}))
     assert "Unknown type name alias: odd" in complaint(odd)

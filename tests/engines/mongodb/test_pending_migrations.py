@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +18,31 @@ from dbkeep import mongodb as engine
 from dbkeep.errors import UsageError
 from dbkeep.mongodb.connect import Client, connect
 from dbkeep.mongodb.migration_lock import LOCK, RECORDS
-from dbkeep.mongodb.models import Declared
+from dbkeep.mongodb.models import Collection, Declared
 from dbkeep.plan import ApplyError, Change, Plan
 from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.settings import MongoDBSettings
 
-from .counting import migration, states, with_migrations
+from .counting import fill, migration, states, with_migrations
 from .test_documents import GOOD
 
 FIRST = "0001_fill_last_message_at"
+# What test migrations count in; its validator requires what they write.
+THINGS = Collection.model_validate(
+    {
+        "name": "things",
+        "json_schema": {
+            "bsonType": "object",
+            "additionalProperties": False,
+            "required": ["counted"],
+            "properties": {
+                "_id": {"bsonType": "objectId"},
+                "n": {"bsonType": "int"},
+                "counted": {"bsonType": "bool"},
+            },
+        },
+    }
+)
 SHORT_LISTS = """
 '''A user has one line of preferences.'''
 
@@ -43,13 +63,13 @@ class Server:
         self, client: Client, settings: MongoDBSettings, declared: Declared, passwords: dict[str, str]
     ) -> None:
         self.client, self.chat, self.settings = client, client["chat"], settings
-        self.declared, self._passwords = declared, passwords
+        self.declared, self.passwords = declared, passwords
 
     def plan(self, declared: Declared | None = None, **options: Any) -> Plan:
-        return engine.plan(self.settings, declared or self.declared, self._passwords, **options)
+        return engine.plan(self.settings, declared or self.declared, self.passwords, **options)
 
     def apply(self, declared: Declared | None = None, **options: Any) -> tuple[Change, ...]:
-        return engine.apply(self.settings, declared or self.declared, self._passwords, **options)
+        return engine.apply(self.settings, declared or self.declared, self.passwords, **options)
 
     def old_conversations(self, count: int) -> list[ObjectId]:
         """Put conversations there that the declared validator refuses and the first migration mends."""
@@ -162,6 +182,36 @@ def test_history_that_contradicts_the_files_is_refused_and_nothing_changes(serve
             server.apply(wrong)
     assert "created_at" not in server.chat["messages"].index_information()
     server.apply()
+
+
+KILLED = """
+import json, os, signal, sys
+from dbkeep import mongodb
+from dbkeep.mongodb import migration_lock
+from dbkeep.mongodb.models import Collection, Declared
+from dbkeep.settings import MongoDBSettings
+migration_lock.LEASE_SECONDS = 2
+settings, declared, passwords = (json.loads(line) for line in sys.stdin)
+mongodb.apply(
+    MongoDBSettings.model_validate(settings), Declared.model_validate(declared), passwords,
+    report=lambda _: os.kill(os.getpid(), signal.SIGKILL),
+)
+"""
+
+
+def test_an_apply_that_is_killed_in_a_migration_goes_on_there_and_converges(server: Server) -> None:
+    fill(server.client, 2500)
+    declared = with_migrations(server.declared, *server.declared.migrations, migration("0002_count_up"))
+    declared = declared.model_copy(update={"collections": (*declared.collections, THINGS)})
+    models = (server.settings.model_dump_json(), declared.model_dump_json(), json.dumps(server.passwords))
+    done = subprocess.run([sys.executable, "-c", KILLED], input="\n".join(models), text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    things = server.chat["things"]
+    assert things.count_documents({"n": 1}) == 1000
+    assert [change.target for change in server.plan(declared)] == ["chat.things", "0002_count_up"]
+    server.apply(declared)
+    assert things.distinct("n") == [1]
+    assert list(server.plan(declared)) == []
 
 
 def test_another_migrator_is_waited_for_by_name(server: Server) -> None:

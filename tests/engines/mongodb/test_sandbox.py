@@ -47,4 +47,4 @@ def test_what_is_declared_of_parameters_can_stand_in_the_servers_file(
     values = {parameter.name: json.dumps(parameter.value) for parameter in declared.server.parameters}
     with sandbox.start(folder / "declared", parameters=values) as settings:
         kinds = {change.kind for change in engine.plan(settings, declared, passwords)}
-    assert kinds == {"collection", "index", "view", "role", "user"}
+    assert kinds == {"collection", "index", "view", "role", "user", "migration"}

@@ -38,17 +38,21 @@ class Compliance:
         self._place, self._seconds, self._step = place, seconds, step
         self._known: dict[str, Document] = _read(place)
 
-    def search(self, collection: Collection[Document], validator: Mapping[str, Any]) -> Document:
+    def search(self, collection: Collection[Document], info: Mapping[str, Any]) -> Document:
         """Search on for at most `seconds` and return what is known of the collection, in plain JSON values.
+
+        `info` is what listCollections says of it: another validator begins anew, and so does a collection that was made
+        again, such as by a restore.
 
         `breaking` is the _id of a document that breaks the validator or None, `searched` how many documents of about
         `documents` this sweep has seen, `age` how many seconds ago the last sweep that reached the end began or None.
         `stopped` is why the server did not go on, if it did not.
         """
-        digest = hashlib.sha256(json_util.dumps(validator).encode()).hexdigest()
+        validator = info["options"]["validator"]
+        digest = hashlib.sha256(json_util.dumps([info["info"]["uuid"], validator]).encode()).hexdigest()
         state = self._known.get(collection.full_name, {})
-        if state.get("validator") != digest:
-            state = {"validator": digest, "whole": None}
+        if state.get("of") != digest:
+            state = {"of": digest, "whole": None}
         state = {"begun": time.time(), "searched": 0, **state}
         found, stopped = _Found(), None
         try:
@@ -57,9 +61,7 @@ class Compliance:
             stopped = describe(error)
         documents = collection.estimated_document_count()
         searched = documents if found.ended else state["searched"]
-        self._known[collection.full_name] = (
-            {"validator": digest, "whole": state["begun"]} if found.ended else state
-        )  # fmt: skip
+        self._known[collection.full_name] = {"of": digest, "whole": state["begun"]} if found.ended else state
         whole = self._known[collection.full_name]["whole"]
         return {
             "breaking": found.breaking,

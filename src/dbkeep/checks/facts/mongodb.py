@@ -114,7 +114,7 @@ def _collection(
     schema = validator.get("$jsonSchema", {})
     searched = None
     if info["type"] == "collection" and validator:
-        searched = compliance.search(client[database][info["name"]], validator)
+        searched = compliance.search(client[database][info["name"]], info)
     return {
         "name": info["name"],
         "type": info["type"],
