@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -129,6 +131,21 @@ def test_everything_finds_the_primary_and_a_repeated_up_keeps_the_inventory(envi
     done = dbkeep("up", "--name", NAME, "--json")
     assert done.status == 0, done.err
     assert {host["changed"] for host in done.json["hosts"]} == {0}
+
+
+def test_a_member_that_is_down_is_noticed_by_the_controls_of_the_others(
+    environment: Environment, tmp_path: Path
+) -> None:
+    host = next(host for host in environment.all_hosts if host.name in HOSTS and host != primary(environment))
+    controls, report = ["MG-REP-02", "MG-REP-03", "MG-REP-04"], tmp_path / "check.json"
+    run(host, "sudo systemctl stop mongod.service")
+    try:
+        done = dbkeep("check", "-e", NAME, *controls, "--json", str(report))
+    finally:
+        run(host, "sudo systemctl start mongod.service")
+    assert done.status == 1, done.err
+    results = json.loads(report.read_text(encoding="utf-8"))["results"]
+    assert sorted({result["control"] for result in results if result["state"] == "fail"}) == controls
 
 
 def test_a_changed_setting_restarts_one_member_after_the_other(environment: Environment) -> None:
