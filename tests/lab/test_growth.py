@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dbkeep.environment import Environment, Host, read_environment
+from dbkeep.mongodb import inventory
 from dbkeep.remote import call, ssh_command
 from dbkeep.sample import open_api
 
@@ -50,9 +51,9 @@ def environment() -> Iterator[Environment]:
 def name_members(environment: Environment, hosts: list[str]) -> None:
     """Change the inventory as a person does: the hosts of the group mongodb, and nothing else."""
     path = environment.path / "hosts.yml"
-    inventory = yaml.safe_load(path.read_text(encoding="utf-8"))
-    inventory["all"]["children"]["mongodb"]["hosts"] = dict.fromkeys(hosts)
-    path.write_text(yaml.safe_dump(inventory, sort_keys=False), encoding="utf-8")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["all"]["children"]["mongodb"]["hosts"] = dict.fromkeys(hosts)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def run(host: Host, command: str, text: str = "") -> str:
@@ -104,6 +105,8 @@ def test_one_host_becomes_three_without_a_restart(environment: Environment) -> N
         provision()
         service.wait_for(50)
     assert run(first, MAIN_PROCESS) == started
+    settings = run(environment.hosts("chat_api")[0], "grep ^CHAT_API_MONGODB_HOSTS= /etc/chat_api/chat_api.env")
+    assert settings.partition("=")[2].split(",") == list(inventory.members(read_environment(NAME)))
     assert service.refused == []
     assert missing_on(environment, service) == dict.fromkeys(HOSTS, 0)
     assert set(provision().values()) == {"changed=0"}
