@@ -103,6 +103,9 @@ ALLOWED = {
     "chat_retention": {"find", "remove"},
     "chat_analytics": set[str](),
     "chat_migrator": {"collMod", "createIndex", "dropIndex"},
+    "chat_backup": {"find", "read passwords"},
+    "chat_monitor": {"read options", "read logs"},
+    "chat_audit": {"read users", "read options"},
 }
 
 

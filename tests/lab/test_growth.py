@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 
 from dbkeep.environment import Environment, Host, read_environment
+from dbkeep.mongodb import inventory
 from dbkeep.remote import call, ssh_command
 from dbkeep.sample import open_api
 
@@ -22,6 +25,8 @@ pytestmark = pytest.mark.long
 
 NAME = "grow"
 HOSTS = [f"{NAME}-{number}" for number in (2, 1, 3)]  # the first has the data; API and Redis are beside the others
+
+MAIN_PROCESS = "systemctl show -P MainPID mongod"
 
 MISSING = f"""
 import sys
@@ -46,9 +51,9 @@ def environment() -> Iterator[Environment]:
 def name_members(environment: Environment, hosts: list[str]) -> None:
     """Change the inventory as a person does: the hosts of the group mongodb, and nothing else."""
     path = environment.path / "hosts.yml"
-    inventory = yaml.safe_load(path.read_text(encoding="utf-8"))
-    inventory["all"]["children"]["mongodb"]["hosts"] = dict.fromkeys(hosts)
-    path.write_text(yaml.safe_dump(inventory, sort_keys=False), encoding="utf-8")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["all"]["children"]["mongodb"]["hosts"] = dict.fromkeys(hosts)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def run(host: Host, command: str, text: str = "") -> str:
@@ -89,8 +94,9 @@ def missing_on(environment: Environment, service: Service) -> dict[str, int]:
         time.sleep(1)
 
 
-def test_one_host_becomes_three_and_a_primary_fails_and_nothing_is_lost(environment: Environment) -> None:
-    started = run(environment.hosts("mongodb")[0], "systemctl show -P MainPID mongod")
+def test_one_host_becomes_three_without_a_restart(environment: Environment) -> None:
+    first = environment.hosts("mongodb")[0]
+    started = run(first, MAIN_PROCESS)
     with Service(environment) as service:
         name_members(environment, HOSTS)
         drift = dbkeep("drift", "-e", NAME, "mongodb")
@@ -98,37 +104,61 @@ def test_one_host_becomes_three_and_a_primary_fails_and_nothing_is_lost(environm
         assert drift.out.count("add as a copy without a vote") == 2
         provision()
         service.wait_for(50)
-        # The one that had the data went on without a restart.
-        assert run(environment.hosts("mongodb")[0], "systemctl show -P MainPID mongod") == started
-        assert set(provision().values()) == {"changed=0"}
+    assert run(first, MAIN_PROCESS) == started
+    settings = run(environment.hosts("chat_api")[0], "grep ^CHAT_API_MONGODB_HOSTS= /etc/chat_api/chat_api.env")
+    assert settings.partition("=")[2].split(",") == list(inventory.members(read_environment(NAME)))
+    assert service.refused == []
+    assert missing_on(environment, service) == dict.fromkeys(HOSTS, 0)
+    assert set(provision().values()) == {"changed=0"}
 
-        before = primary(environment)
-        run(before, mongo("admin.command('replSetStepDown', 30)"))
+
+def test_a_primary_that_steps_down_or_dies_loses_nothing(environment: Environment) -> None:
+    with Service(environment) as service:
+        first = primary(environment)
+        run(first, mongo("admin.command('replSetStepDown', 30)"))
         service.wait_for(50)
-        assert primary(environment) != before
-
-        before = primary(environment)
-        run(before, as_root("systemctl kill --signal=KILL mongod.service"))
+        second = primary(environment)
+        assert second != first
+        run(second, as_root("systemctl kill --kill-whom=main --signal=KILL mongod.service"))
         service.wait_for(50)
         with open_api(environment) as api:
             assert api.get("/health/ready").status_code == 200
     assert service.refused == []
     assert missing_on(environment, service) == dict.fromkeys(HOSTS, 0)
 
-    # Everything finds the primary, whichever host it is on, and a repeated `up` keeps the inventory.
+
+def test_everything_finds_the_primary_and_a_repeated_up_keeps_the_inventory(environment: Environment) -> None:
+    if primary(environment).name == HOSTS[0]:
+        run(primary(environment), mongo("admin.command('replSetStepDown', 30)"))
+    assert primary(environment).name != HOSTS[0]
     done = dbkeep("up", "--name", NAME, "--json")
     assert done.status == 0, done.err
     assert {host["changed"] for host in done.json["hosts"]} == {0}
 
 
+def test_a_member_that_is_down_is_noticed_by_the_controls_of_the_others(
+    environment: Environment, tmp_path: Path
+) -> None:
+    host = next(host for host in environment.all_hosts if host.name in HOSTS and host != primary(environment))
+    controls, report = ["MG-REP-02", "MG-REP-03", "MG-REP-04"], tmp_path / "check.json"
+    run(host, "sudo systemctl stop mongod.service")
+    try:
+        done = dbkeep("check", "-e", NAME, *controls, "--json", str(report))
+    finally:
+        run(host, "sudo systemctl start mongod.service")
+    assert done.status == 1, done.err
+    results = json.loads(report.read_text(encoding="utf-8"))["results"]
+    assert sorted({result["control"] for result in results if result["state"] == "fail"}) == controls
+
+
 def test_a_changed_setting_restarts_one_member_after_the_other(environment: Environment) -> None:
     members = [host for host in environment.all_hosts if host.name in HOSTS]
-    before = {host.name: run(host, "systemctl show -P MainPID mongod") for host in members}
+    before = {host.name: run(host, MAIN_PROCESS) for host in members}
     with Service(environment) as service:
         provision("--tags", "mongodb", "-e", "mongodb_connections_max=400")
         service.wait_for(20)
     assert service.refused == []
-    assert all(run(host, "systemctl show -P MainPID mongod") != before[host.name] for host in members)
+    assert all(run(host, MAIN_PROCESS) != before[host.name] for host in members)
     provision("--tags", "mongodb")
 
 

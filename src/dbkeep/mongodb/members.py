@@ -116,7 +116,7 @@ def _wait_for_copy(connection: Client, host: str) -> None:
         member: dict[str, Any] = members[host]
         if member["stateStr"] == "PRIMARY":
             return
-        newest = max(m["optimeDate"] for m in members.values())
+        newest = max(m["optimeDate"] for m in members.values() if "optimeDate" in m)  # an arbiter has none
         if member["stateStr"] == "SECONDARY" and (newest - member["optimeDate"]).total_seconds() < CAUGHT_UP_SECONDS:
             return
         if member["health"]:
