@@ -17,14 +17,18 @@ from dbkeep.redis.connect import connect as connect_as_agent
 from dbkeep.sandbox.redis import TLS, start
 from dbkeep.settings import RedisSettings
 
-from .conftest import MEMORY_BYTES, free_port
+from .conftest import MEMORY_BYTES
+from .test_certificate import free_port, issue
 
 Provisioned = tuple[RedisSettings, TLS]
 
 
 @pytest.fixture
-def provisioned(tmp_path: Path, files: Path, passwords: dict[str, str]) -> Iterator[Provisioned]:
+def provisioned(tmp_path: Path, passwords: dict[str, str]) -> Iterator[Provisioned]:
     """One instance as the role leaves it: server and password file have the vault's password of admin."""
+    files = tmp_path / "tls"
+    files.mkdir()
+    issue(files)
     tls = TLS(free_port(), files / "redis.crt", files / "redis.key", files / "ca.crt")
     with start(tmp_path, {"state": {}}, tls={"state": tls}, memory_bytes=MEMORY_BYTES) as settings:
         instance = settings.instances["state"]
