@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from dbkeep import redis as engine
 from dbkeep.checks.facts import redis as facts
+from dbkeep.errors import DbkeepError
 from dbkeep.host import replace_file
 from dbkeep.redis.connect import connect as connect_as_agent
 from dbkeep.sandbox.redis import TLS, start
@@ -101,6 +102,18 @@ def test_lost_acl_files_are_no_lock_out(
         client.execute_command("ACL", "SETUSER", "admin", "resetpass", ">" + passwords["admin"])
     engine.apply(settings, alone, passwords)
     assert not engine.plan(settings, alone, passwords)
+
+
+def test_a_lost_password_is_one_line_that_says_what_to_do(
+    provisioned: Provisioned, alone: engine.Declared, passwords: dict[str, str]
+) -> None:
+    settings, _ = provisioned
+    instance = settings.instances["state"]
+    engine.apply(settings, alone, passwords)
+    replace_file(instance.password_file, passwords["admin"] + "\n")  # what the role writes where there is none
+    with pytest.raises(DbkeepError, match=r"admin is refused: .*put it back, or remove .*users\.acl") as refused:
+        engine.plan(settings, alone, passwords)
+    assert passwords["admin"] not in str(refused.value)
 
 
 def test_redis_cannot_bind_a_user_to_the_socket_so_its_session_is_found(provisioned: Provisioned) -> None:
