@@ -1,12 +1,15 @@
 """Does each Redis instance keep what it must, forget what it must, and is it as declared?"""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from dbkeep.checks.access import INSTANCES
 from dbkeep.checks.control import control, not_applicable
 from dbkeep.checks.plugin import Observe
-from dbkeep.environment import Environment, Host
+from dbkeep.engines import declared_state
+from dbkeep.environment import Environment, Host, checkout
+from dbkeep.redis.declared import Declared
 
 APPLY = "run `dbkeep drift redis`, then `dbkeep apply redis`; settings are in redis/instances.yml"
 SITE = "run playbooks/site.yml (role redis); a setting that needs a restart is restarted only when that is allowed"
@@ -157,6 +160,29 @@ def test_files_are_closed(redis_facts: dict[str, Any], observe: Observe) -> None
         assert len(files) == 3, f"{name}: only {', '.join(files)} is there"
         wrong += [f"{path} ({file['mode']})" for path, file in files.items() if int(file["mode"], 8) & 0o007]
     assert not wrong, f"open: {', '.join(wrong)}"
+
+
+@control(
+    "RD-FUN-01",
+    "The declared function libraries are loaded, byte for byte, and no other",
+    severity="high",
+    sources=("Redis manual: Functions", "CVE-2025-49844"),
+    fix=APPLY + "; functions are in redis/functions",
+)
+def test_functions_are_the_declared(environment: Environment, redis_facts: dict[str, Any], observe: Observe) -> None:
+    declared = declared_state("redis", checkout(), environment.variables)
+    assert isinstance(declared, Declared)
+    digests = {library.name: hashlib.sha256(library.code.encode()).hexdigest() for library in declared.libraries}
+    wrong = []
+    for name in INSTANCES:
+        wanted = {function: digests[function] for function in declared.instances.instances[name].functions}
+        loaded = redis_facts["instances"][name]["libraries"]
+        observe(**{name: loaded})
+        wrong += [f"{name}: {library} is missing" for library in wanted.keys() - loaded.keys()]
+        wrong += [f"{name}: {library} is not declared" for library in loaded.keys() - wanted.keys()]
+        both = wanted.keys() & loaded.keys()
+        wrong += [f"{name}: {library} has other code" for library in both if loaded[library] != wanted[library]]
+    assert not wrong, "; ".join(wrong)
 
 
 @control(

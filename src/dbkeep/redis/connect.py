@@ -21,7 +21,7 @@ def connect(name: str, instance: RedisInstance, new_password: str | None = None)
     """Yield a connection to the instance `name`, logged on as its administrator.
 
     The password is the one in the instance's password file; `new_password`, which the vault holds, is tried when the
-    server refuses that one, because a rotation may have stopped between server and file.
+    server refuses that one, because an apply may have stopped between file and server.
 
     Raises UsageError when the password file is not readable, DbkeepError when the server does not answer, is still
     loading or refuses both passwords; errors of the server inside the block become DbkeepError too.
@@ -61,7 +61,8 @@ def _logged_on(name: str, instance: RedisInstance, new_password: str | None) -> 
             return client
     raise DbkeepError(
         f"redis {name}: {instance.socket}: {instance.user} is refused: {refused}; "
-        f"{instance.password_file} does not hold the server's password: restore it from the vault"
+        f"{instance.password_file} does not hold the server's password: put it back, or remove "
+        f"{instance.acl_file or 'the ACL file'}, run playbooks/site.yml, restart the instance and apply"
     )
 
 

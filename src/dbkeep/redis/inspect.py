@@ -55,7 +55,7 @@ def inspect(client: redis.Redis, instance: RedisInstance) -> LiveInstance:
         version=server["redis_version"],
         users=parse_file("\n".join(users), categories),
         settings=settings,
-        libraries=dict(_library(reply) for reply in libraries),
+        libraries=dict(library(reply) for reply in libraries),
         saved_users=None if saved_text is None else parse_file(saved_text, categories),
         configuration_text=None if instance.config_file is None else _text(instance.config_file),
         installed_certificate=_installed_certificate(instance),
@@ -72,7 +72,8 @@ def _categories(client: redis.Redis, names: set[str]) -> dict[str, list[str]]:
     return {name: reply for name, reply in zip(names, replies, strict=True) if isinstance(reply, list)}
 
 
-def _library(reply: list[Any]) -> tuple[str, str]:
+def library(reply: list[Any]) -> tuple[str, str]:
+    """Return name and code of one library as FUNCTION LIST WITHCODE answers."""
     fields = dict(zip(reply[::2], reply[1::2], strict=True))
     return fields["library_name"], fields["library_code"]
 

@@ -38,7 +38,7 @@ def sample(
     Returns how many there were (`sampled`, `all`) and for each prefix `keys`, and of them those `without_expiry`, those
     that `expire_too_late`, those `of_wrong_type`, and `on_wrong_instance` or `undeclared`.
     """
-    until = time.monotonic() + seconds
+    until, number = time.monotonic() + seconds, client.dbsize()
     seen: set[bytes] = set()
     prefixes: dict[str, dict[str, int]] = {}
     for batch in _names(client, keys, until):
@@ -46,7 +46,7 @@ def sample(
         seen.update(new)
         for name, kind, left in _look_at(client, new):
             _count(prefixes, _place(name, instance, keyspaces), kind, left)
-    return {"sampled": len(seen), "all": client.dbsize(), "prefixes": dict(sorted(prefixes.items()))}
+    return {"sampled": len(seen), "all": number, "prefixes": dict(sorted(prefixes.items()))}
 
 
 def _names(client: redis.Redis, keys: int, until: float) -> Iterator[list[bytes]]:

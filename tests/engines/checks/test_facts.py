@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from bson import ObjectId
@@ -18,11 +19,14 @@ def test_redis_facts_hold_selectors_dry_runs_and_no_password(tmp_path: Path) -> 
     with redis.start(tmp_path) as settings, connect_redis("state", settings.instances["state"]) as client:
         client.execute_command("ACL", "SETUSER", "reader", "on", ">a-password-of-the-reader", "~sess:*", "+get")  # type: ignore[no-untyped-call]
         client.execute_command("ACL", "SETUSER", "reader", "(~* +@all)")  # type: ignore[no-untyped-call]
+        code = "#!lua name=x\nredis.register_function('x', function() return 1 end)"
+        client.function_load(code)
         found = redis_facts.describe(
             client, [["reader", "get", "sess:a"], ["reader", "flushall"], ["nobody", "get", "a"]]
         )
     assert [entry["allowed"] for entry in found["dry_runs"]] == [True, True, False]
     assert "off" in found["users"]["default"]["flags"]
+    assert found["libraries"] == {"x": hashlib.sha256(code.encode()).hexdigest()}
     assert found["users"]["reader"]["passwords"] == 1
     assert "~*" in found["users"]["reader"]["selectors"][0].split()
     assert "+@all" in found["users"]["reader"]["selectors"][0].split()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +16,6 @@ from dbkeep import redis as engine
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox.redis import installed_version, start
 from dbkeep.settings import RedisSettings
-from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
 
 ROOT = Path(__file__).parents[3]
 MEMORY_BYTES = 80 * 1024 * 1024
@@ -85,37 +82,3 @@ def _ends_converged(
     for instance in settings.instances:
         connect("admin", instance).flushall()
     assert engine.plan(settings, declared, passwords).changes == ()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def issue(folder: Path) -> None:
-    """Make an authority and a certificate in `folder`, or another certificate of the same authority."""
-    if not (folder / "ca.key").exists():
-        (folder / "ca.key").write_text(new_private_key())
-        (folder / "ca.crt").write_text(new_authority((folder / "ca.key").read_text(), "test"))
-    key = new_private_key()
-    subject = Subject(common_name="localhost", names=("localhost", "127.0.0.1"))
-    certificate = sign(
-        new_request(key, "localhost"),
-        subject,
-        private_key=(folder / "ca.key").read_text(),
-        authority=(folder / "ca.crt").read_text(),
-    )
-    (folder / "redis.key").write_text(key)
-    (folder / "redis.crt").write_text(certificate)
-    for file in folder.iterdir():
-        file.chmod(0o644)
-
-
-@pytest.fixture
-def files() -> Iterator[Path]:
-    """A folder that the server's user may enter, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="dbkeep-redis-") as name:
-        Path(name).chmod(0o755)
-        issue(Path(name))
-        yield Path(name)

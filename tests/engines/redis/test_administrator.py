@@ -12,19 +12,24 @@ from redis.retry import Retry
 
 from dbkeep import redis as engine
 from dbkeep.checks.facts import redis as facts
+from dbkeep.errors import DbkeepError
 from dbkeep.host import replace_file
 from dbkeep.redis.connect import connect as connect_as_agent
 from dbkeep.sandbox.redis import TLS, start
 from dbkeep.settings import RedisSettings
 
-from .conftest import MEMORY_BYTES, free_port
+from .conftest import MEMORY_BYTES
+from .test_certificate import free_port, issue
 
 Provisioned = tuple[RedisSettings, TLS]
 
 
 @pytest.fixture
-def provisioned(tmp_path: Path, files: Path, passwords: dict[str, str]) -> Iterator[Provisioned]:
+def provisioned(tmp_path: Path, passwords: dict[str, str]) -> Iterator[Provisioned]:
     """One instance as the role leaves it: server and password file have the vault's password of admin."""
+    files = tmp_path / "tls"
+    files.mkdir()
+    issue(files)
     tls = TLS(free_port(), files / "redis.crt", files / "redis.key", files / "ca.crt")
     with start(tmp_path, {"state": {}}, tls={"state": tls}, memory_bytes=MEMORY_BYTES) as settings:
         instance = settings.instances["state"]
@@ -97,6 +102,18 @@ def test_lost_acl_files_are_no_lock_out(
         client.execute_command("ACL", "SETUSER", "admin", "resetpass", ">" + passwords["admin"])
     engine.apply(settings, alone, passwords)
     assert not engine.plan(settings, alone, passwords)
+
+
+def test_a_lost_password_is_one_line_that_says_what_to_do(
+    provisioned: Provisioned, alone: engine.Declared, passwords: dict[str, str]
+) -> None:
+    settings, _ = provisioned
+    instance = settings.instances["state"]
+    engine.apply(settings, alone, passwords)
+    replace_file(instance.password_file, passwords["admin"] + "\n")  # what the role writes where there is none
+    with pytest.raises(DbkeepError, match=r"admin is refused: .*put it back, or remove .*users\.acl") as refused:
+        engine.plan(settings, alone, passwords)
+    assert passwords["admin"] not in str(refused.value)
 
 
 def test_redis_cannot_bind_a_user_to_the_socket_so_its_session_is_found(provisioned: Provisioned) -> None:

@@ -167,7 +167,7 @@ KEPT = [
 
 @pytest.mark.parametrize("change", KEPT, ids=[" ".join(command[:4]) for command, _ in KEPT])
 def test_which_change_ends_connections(settings, declared, passwords, connect, change) -> None:
-    """ACL LOAD ends every one on Redis 7.0, of unchanged users too: an apply never uses it."""
+    """On Redis 7.0 ACL LOAD ends every one, of unchanged users too: an apply never uses it."""
     command, kept = change
     with ExitStack() as stack:
         clients = {

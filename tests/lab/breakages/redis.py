@@ -2,6 +2,11 @@
 
 from .shell import Breakage, redis
 
+# printf keeps the line's end that the first line of a library must have.
+ROGUE = (
+    """FUNCTION LOAD "$(printf '#!lua name=probe\\nredis.register_function([[probe]], function() return 1 end)')\""""
+)
+
 REDIS = (
     Breakage(("RD-ACL-01",), redis("cache", "ACL SETUSER default on '>probe-probe' '~*' +@all")),
     Breakage(
@@ -18,6 +23,7 @@ REDIS = (
     ),
     Breakage(("RD-ACL-05",), redis("state", "ACL SETUSER svc_auth +flushall")),
     Breakage(("RD-ACL-06",), redis("cache", "ACL SETUSER svc_api +keys '~dbkeep:*'")),
+    Breakage(("RD-FUN-01",), redis("cache", ROGUE)),
     Breakage(("RD-MEM-01",), redis("cache", "CONFIG SET maxmemory 0")),
     Breakage(("RD-MEM-02",), redis("state", "CONFIG SET maxmemory-policy allkeys-lru")),
     Breakage(("RD-PER-01",), redis("state", "CONFIG SET appendfsync no")),

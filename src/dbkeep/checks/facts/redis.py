@@ -5,6 +5,7 @@ Passwords and their digests never leave the server: only how many a user has.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dbkeep.checks.facts.files import describe_files
 from dbkeep.engines import required_settings
 from dbkeep.redis.connect import connect
 from dbkeep.redis.declared import ADMIN, Keyspaces
+from dbkeep.redis.inspect import library
 from dbkeep.redis.sample import sample
 from dbkeep.settings import RedisSettings
 
@@ -92,6 +94,7 @@ def describe(client: redis.Redis, attempts: list[list[str]]) -> dict[str, Any]:
         "users": {str(name): _user(client, str(name)) for name in client.acl_users()},
         # A module without a path is part of the server itself (Redis 8: vectorset).
         "modules": [module["name"] for module in client.module_list() if module["path"]],
+        "libraries": _libraries(client),
         "network_administrators": sum(_is_remote_administrator(entry) for entry in client.client_list()),
         "dry_runs": [_dry_run(client, words) for words in attempts],
     }
@@ -108,6 +111,12 @@ def _user(client: redis.Redis, name: str) -> dict[str, Any]:
         "categories": sorted(raw["categories"]),
         "selectors": [" ".join(map(str, words)) for words in raw["selectors"]],
     }
+
+
+def _libraries(client: redis.Redis) -> dict[str, str]:
+    """Return the SHA-256 of the code of every function library, by name."""
+    replies = client.execute_command("FUNCTION LIST", "WITHCODE")  # type: ignore[no-untyped-call]
+    return {name: hashlib.sha256(code.encode()).hexdigest() for name, code in map(library, replies)}
 
 
 def _is_remote_administrator(entry: dict[str, str]) -> bool:
