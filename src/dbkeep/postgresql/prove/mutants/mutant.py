@@ -26,7 +26,7 @@ WHERE n.nspname = ANY(%s) AND NOT t.tgisinternal ORDER BY 1, 2
 FUNCTIONS = """
 SELECT n.nspname || '.' || p.proname, oidvectortypes(p.proargtypes), pg_get_function_identity_arguments(p.oid),
        n.nspname = ANY(%(schemas)s),
-       p.prosecdef, p.provolatile::text, p.prorettype = 'boolean'::regtype,
+       p.prosecdef, p.provolatile::text, p.prorettype = 'boolean'::regtype, p.proretset,
        EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'search_path='))
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = ANY(%(schemas)s) OR n.nspname || '.' || p.proname LIKE ANY(%(closed_functions)s)
@@ -66,6 +66,7 @@ class Function:
     definer: bool
     volatility: str
     boolean: bool
+    returns_set: bool
     pinned: bool
 
     @property
