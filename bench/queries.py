@@ -41,7 +41,7 @@ RELATIONSHIPS = _named(relationships.OWN, "most")
 SETTINGS = _named(settings.OWN, "me")
 PUT = settings.PUT.replace("%(user)s", "%(me)s")
 REMOVE = _named(settings.REMOVE, "me", "key")
-CHANGE_PROFILE = "UPDATE chat.profiles SET bio = %(bio)s WHERE user_id = %(me)s"
+CHANGE_PROFILE = _named(users.change_of(["bio"]).as_string(None), "bio", "me")
 
 QUERIES = (
     Query("own profile", OWN_PROFILE, f"{OWN_PROFILE} AND {ACTIVE}"),
@@ -71,7 +71,7 @@ QUERIES = (
     Query("settings", SETTINGS, SETTINGS.replace("ORDER BY", f"AND {ACTIVE} ORDER BY")),
     Query("put setting", PUT, PUT.replace("WHERE (", f"WHERE {ACTIVE} AND (")),
     Query("remove setting", REMOVE, f"{REMOVE} AND {ACTIVE}"),
-    Query("change profile", CHANGE_PROFILE, f"{CHANGE_PROFILE} AND {ACTIVE}"),
+    Query("change profile", CHANGE_PROFILE, CHANGE_PROFILE.replace("RETURNING", f"AND {ACTIVE} RETURNING")),
     Query("request friendship", "SELECT chat.request_friendship(%(id)s, %(other)s)"),
     Query("answer a request", "SELECT chat.answer_friendship(%(requester)s, true)"),
     Query("block", "SELECT chat.block_user(%(id)s, %(other)s)"),

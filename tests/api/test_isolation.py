@@ -120,8 +120,7 @@ def test_the_user_is_forgotten_with_the_transaction(trio: Any, environment: dict
     async def borrow_twice() -> tuple[Any, Any]:
         await store.open()
         try:
-            async with store.acting_as(UUID(trio[0].id)) as connection:
-                during = await (await connection.execute(setting)).fetchone()
+            (during,) = (await store.run_as(UUID(trio[0].id), setting)).rows
             async with store._api.connection() as connection:
                 return during, await (await connection.execute(setting)).fetchone()
         finally:

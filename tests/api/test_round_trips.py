@@ -32,6 +32,7 @@ READS: dict[str, Call] = {
     "settings": lambda store, _profiles, me, _other: Settings(store).own(me),
 }
 WRITES: dict[str, Call] = {
+    "change profile": lambda _store, profiles, me, _other: profiles.change(me, {"display_name": "I", "bio": "new"}),
     "put setting": lambda store, _profiles, me, _other: Settings(store).put(me, "theme", "dark"),
     "remove setting": lambda store, _profiles, me, _other: Settings(store).remove(me, "theme"),
     "request": lambda store, _profiles, me, _other: _absent(Relationships(store).request(me, uuid4())),

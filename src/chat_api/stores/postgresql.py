@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
+from psycopg.sql import Composed
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
@@ -32,7 +33,7 @@ class Done(NamedTuple):
 
 
 class PostgreSQL:
-    """`run_as` and `acting_as` for everything a user does, `authenticating` for the auth domain alone."""
+    """`run_as` for everything a user does, `authenticating` for the auth domain alone."""
 
     def __init__(self, configuration: Configuration, credentials: Credentials) -> None:
         self._api = _pool(configuration, "app_api", credentials.postgresql_app_api)
@@ -49,12 +50,16 @@ class PostgreSQL:
         await self._auth.close()
 
     async def run_as(
-        self, user_id: UUID, statement: LiteralString, parameters: Sequence[Any] | Mapping[str, Any] = ()
+        self,
+        user_id: UUID,
+        statement: LiteralString | Composed,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
     ) -> Done:
         """Run one statement as app_api in a transaction in which row-level security sees `user_id`, and commit it.
 
         One network round trip: PostgreSQL makes one transaction of what it gets before a Sync (manual, 55.2.4
-        "Pipelining"), and rolls it back when a part of it fails. Raises as `acting_as`, and what the statement raises.
+        "Pipelining"), and rolls it back when a part of it fails. Raises psycopg_pool.PoolTimeout,
+        psycopg_pool.TooManyRequests or psycopg.OperationalError (a 503), and what the statement raises.
         """
         async with self._api.connection() as connection:
             async with connection.pipeline():
@@ -63,18 +68,8 @@ class PostgreSQL:
             return Done(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
 
     @asynccontextmanager
-    async def acting_as(self, user_id: UUID) -> AsyncIterator[Connection]:
-        """One transaction as app_api in which row-level security sees `user_id`; committed unless the body raises.
-
-        Raises psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests or psycopg.OperationalError: a 503.
-        """
-        async with self._api.connection() as connection, connection.transaction():
-            await connection.execute(SET_CONTEXT, (self._context(connection, user_id),))
-            yield connection
-
-    @asynccontextmanager
     async def authenticating(self) -> AsyncIterator[Connection]:
-        """One transaction as app_auth, the role that may see password hashes and tokens. Raises as `acting_as`."""
+        """One transaction as app_auth, the role that may see password hashes and tokens. Raises as `run_as`."""
         async with self._auth.connection() as connection, connection.transaction():
             yield connection
 
@@ -83,7 +78,7 @@ class PostgreSQL:
         return self._signer.sign(user_id, connection.info.backend_pid)
 
     async def ready(self) -> None:
-        """Return if both roles can run a statement; raises what `acting_as` raises otherwise."""
+        """Return if both roles can run a statement; raises what `run_as` raises otherwise."""
         for pool in (self._api, self._auth):
             async with pool.connection() as connection:
                 await connection.execute("SELECT 1")

@@ -19,6 +19,11 @@ SELECT profiles.user_id, username, display_name, bio, avatar_url, is_verified, p
   FROM chat.profiles JOIN chat.users ON users.id = profiles.user_id
  WHERE profiles.user_id = %s
 """
+CHANGE = """
+WITH changed AS (UPDATE chat.profiles SET {} WHERE user_id = %s RETURNING *)
+SELECT changed.user_id, username, display_name, bio, avatar_url, is_verified, changed.created_at, changed.updated_at
+  FROM changed JOIN chat.users ON users.id = changed.user_id
+"""
 # Sent in binary: as text a list of ids costs the driver twice as much.
 VISIBLE = "SELECT user_id FROM chat.visible_among(%b) AS user_id"
 FIND = "SELECT chat.find_user(%s) AS id"
@@ -45,17 +50,10 @@ class Profiles:
 
     async def change(self, acting_user: UUID, values: Mapping[str, str | None]) -> OwnProfile:
         """Set the columns of `values` in the profile of `acting_user`; raises a 404 Problem without one."""
-        async with self._postgresql.acting_as(acting_user) as connection:
-            if values:
-                assignments = sql.SQL(", ").join(
-                    sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder()) for column in values
-                )
-                await connection.execute(
-                    sql.SQL("UPDATE chat.profiles SET {} WHERE user_id = %s").format(assignments),
-                    (*values.values(), acting_user),
-                )
-            found = await connection.execute(OWN, (acting_user,))
-            profile = _profile(await found.fetchall())
+        found = await self._postgresql.run_as(
+            acting_user, change_of(values) if values else OWN, (*values.values(), acting_user)
+        )
+        profile = _profile(found.rows)
         await self._cache.forget(acting_user)
         return profile
 
@@ -71,6 +69,12 @@ class Profiles:
         if user_id is None:
             raise not_found("user")
         return user_id
+
+
+def change_of(columns: Iterable[str]) -> sql.Composed:
+    """Return the statement that sets `columns` of a user's profile and shows it; it takes their values and the user."""
+    assignments = (sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder()) for column in columns)
+    return sql.SQL(CHANGE).format(sql.SQL(", ").join(assignments))
 
 
 def _profile(rows: Sequence[DictRow]) -> OwnProfile:
