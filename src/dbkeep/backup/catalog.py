@@ -14,13 +14,16 @@ from dbkeep.errors import DbkeepError
 def catalog(host: BackupHost, store: str = LOCAL) -> dict[str, Any]:
     """Return the manifests of the sets on this host, or in a store, oldest first, and the state of every store.
 
+    `damaged` has a line for every manifest that cannot be used.
+
     A store that does not answer has its reason as `error` and no parts. Raises StoreError when it is the one asked for.
     """
+    damaged: list[str] = []
     if store == LOCAL:
-        found = [part for parts in read_sets(host.sets) for part in parts.values()]
+        found = [part for parts in read_sets(host.sets, damaged) for part in parts.values()]
     else:
-        found = read_copies(open_store(host, store))
-    return {"parts": [part.model_dump(mode="json") for part in found], "stores": stores(host)}
+        found = read_copies(open_store(host, store), damaged)
+    return {"parts": [part.model_dump(mode="json") for part in found], "damaged": damaged, "stores": stores(host)}
 
 
 def stores(host: BackupHost) -> dict[str, dict[str, Any]]:

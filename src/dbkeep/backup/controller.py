@@ -11,7 +11,7 @@ from dbkeep.backup.declared_stores import declared_stores
 from dbkeep.backup.manifest import set_id_of
 from dbkeep.backup.object_lock_policy import lifecycle, policy
 from dbkeep.backup.recovery_point import skew_seconds
-from dbkeep.backup.settings import LOCAL, BackupSettings, PostgreSQLBackup, S3StoreSettings
+from dbkeep.backup.settings import ALL, LOCAL, BackupSettings, PostgreSQLBackup, S3StoreSettings
 from dbkeep.engines import NAMES
 from dbkeep.environment import Environment, Host, checkout
 from dbkeep.errors import DbkeepError, UsageError
@@ -92,20 +92,21 @@ def list_sets(environment: Environment, store: str = LOCAL) -> list[dict[str, An
 
 
 def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]:
-    """Return the sets as `list_sets` does, and for each store that did not answer a host why, by store and host."""
+    """Return the sets as `list_sets` does, and as `errors` what is damaged or does not answer, by host."""
     where = placed(environment)
     by_set: dict[str, dict[str, dict[str, Any]]] = {}
     copies: dict[str, set[str]] = {}
-    errors: dict[str, dict[str, str]] = {}
+    errors: dict[str, list[str]] = {}
     for host in where:
         answer = call(host, ["backup", "list"], {"store": store})
+        lines = answer["damaged"] + [state["error"] for state in answer["stores"].values() if state["error"]]
+        if lines:
+            errors[host.name] = lines
         # A store that hosts share names a part to each of them.
         for part in answer["parts"]:
             by_set.setdefault(part["set_id"], {})[part["engine"]] = part
         for name, state in answer["stores"].items():
             copies.setdefault(name, set()).update(state["parts"])
-            if state["error"]:
-                errors.setdefault(name, {})[host.name] = state["error"]
     expected = {name for names in where.values() for name in names}
     sets = sorted((view(list(parts.values())) for parts in by_set.values()), key=lambda one: str(one["recovery_point"]))
     for found in sets:
@@ -139,13 +140,18 @@ def copy_sets(environment: Environment, again: str | None = None, *, on_progress
     )
 
 
-def verify_set(
-    environment: Environment, set_id: str, engines: Sequence[str] = (), store: str = LOCAL
-) -> dict[str, Any]:
-    """Compare a set's stored bytes with its manifests on every host, or in a store; return the problems by engine."""
+def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (), store: str = ALL) -> dict[str, Any]:
+    """Compare a set's stored bytes with its manifests, in every copy or in one store's; return the problems by engine.
+
+    `copies` says of every copy whether all its parts are good.
+    """
     answers = _ask(placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None)
     problems = {engine: found for answer in answers.values() for engine, found in answer["problems"].items()}
-    return {"set_id": set_id, "store": store, "ok": not any(problems.values()), "problems": problems}
+    copies: dict[str, bool] = {}
+    for answer in answers.values():
+        for name, good in answer["copies"].items():
+            copies[name] = copies.get(name, True) and good
+    return {"set_id": set_id, "ok": all(copies.values()), "copies": copies, "problems": problems}
 
 
 def prove_stores(environment: Environment, *, prepare: bool = False) -> list[dict[str, Any]]:

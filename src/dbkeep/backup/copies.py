@@ -135,9 +135,19 @@ def read_copy(store: Store, set_id: str, engine: str) -> Part:
     return parse_part(manifest.getvalue(), digests.getvalue(), folder, f"store {store.name}: {folder}/{FILE_NAME}")
 
 
-def read_copies(store: Store) -> list[Part]:
-    """Return the manifests of all parts in a store, by recovery point, oldest first. Raises DbkeepError."""
-    parts = [read_copy(store, *name) for name in parts_of(store.sizes("sets/"))]
+def read_copies(store: Store, damaged: list[str] | None = None) -> list[Part]:
+    """Return the manifests of all parts in a store, by recovery point, oldest first.
+
+    One that is damaged is left out; why goes to `damaged`. Raises StoreError.
+    """
+    parts = []
+    for name in parts_of(store.sizes("sets/")):
+        try:
+            parts.append(read_copy(store, *name))
+        except StoreError:
+            raise
+        except DbkeepError as error:
+            (damaged if damaged is not None else []).append(str(error))
     return sorted(parts, key=lambda part: part.recovery_point.at)
 
 

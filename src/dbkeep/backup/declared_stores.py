@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from dbkeep.backup.settings import LOCAL, S3StoreSettings, StoreSettings
+from dbkeep.backup.settings import ALL, LOCAL, S3StoreSettings, StoreSettings
 from dbkeep.errors import UsageError
 
 FILES = Path("/etc/dbkeep/backup")
@@ -37,7 +37,7 @@ def declared_stores(entries: Sequence[Mapping[str, Any]]) -> list[Any]:
             raise UsageError(f"{where}: {key or 'type'}: {first['msg']}; change it in the inventory") from None
     names = [store.name for store in stores]
     for name in names:
-        if names.count(name) > 1 or name == LOCAL:
+        if names.count(name) > 1 or name in (LOCAL, ALL):
             raise UsageError(f"backup_stores: the name {name!r} is taken; give every store one of its own")
     return stores
 

@@ -63,9 +63,9 @@ def fetch(host: BackupHost, store: Store, part: Part, root: Path) -> None:
     for stored in part.stored_files():
         _fetch(store, stored, root / stored.name)
     if part.engine == "postgresql":
-        from dbkeep.backup.pgbackrest_files import put_info  # noqa: PLC0415 - hosts without PostgreSQL need it never
+        from dbkeep.backup.pgbackrest_files import put_own  # noqa: PLC0415 - hosts without PostgreSQL need it never
 
-        put_info(root, part, host.with_postgresql()[0].os_user)
+        put_own(root, part, host.with_postgresql()[0].os_user)
     write_part(root / part.folder, part)
 
 

@@ -196,17 +196,23 @@ def part_engines(sets: Path, set_id: str) -> list[str]:
     return sorted(path.parent.name for path in (sets / set_id).glob(f"*/{FILE_NAME}"))
 
 
-def read_sets(sets: Path) -> list[dict[str, Part]]:
+def read_sets(sets: Path, damaged: list[str] | None = None) -> list[dict[str, Part]]:
     """Return each set as its complete parts by engine, by recovery point, oldest first.
 
     The id does not order them: a timer's set has the id of its slot, a set taken by hand that of its second.
+    A part whose manifest is damaged is left out, so that it does not hide the others; why goes to `damaged`.
     """
-    found = [
-        {engine: read_part(sets, set_id, engine) for engine in part_engines(sets, set_id)} for set_id in set_ids(sets)
-    ]
-    return sorted(
-        (parts for parts in found if parts), key=lambda parts: max(p.recovery_point.at for p in parts.values())
-    )
+    found = []
+    for set_id in set_ids(sets):
+        parts = {}
+        for engine in part_engines(sets, set_id):
+            try:
+                parts[engine] = read_part(sets, set_id, engine)
+            except DbkeepError as error:
+                (damaged if damaged is not None else []).append(str(error))
+        if parts:
+            found.append(parts)
+    return sorted(found, key=lambda parts: max(part.recovery_point.at for part in parts.values()))
 
 
 def newest(sets: Path, engines: tuple[str, ...]) -> str:

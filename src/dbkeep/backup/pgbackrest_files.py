@@ -1,7 +1,8 @@
 """Which files of pgBackRest's repository one backup needs, so that they can be copied, checked and used elsewhere.
 
-A backup's files never change once it is complete. The two that pgBackRest writes again and again, backup.info and
-archive.info, are kept in every part as they were when it was made.
+A backup's files never change once it is complete, and parts share them. What pgBackRest writes again and again
+(backup.info, archive.info), or what every later backup needs for as long as the cluster lives (the histories of its
+timelines), is kept in each part as it was when the part was made.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import os
 import pwd
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,27 @@ from dbkeep.backup.manifest import Part, StoredFile
 from dbkeep.errors import DbkeepError
 
 ROOT = "postgresql"
+OWN = "repository"
 SEGMENT_NAME = 24
 
 
-def needed(repository: Path, stanza: str, info: Mapping[str, Any], backup: Mapping[str, Any], until: str) -> list[Path]:
+def archive_of(info: Mapping[str, Any], backup: Mapping[str, Any]) -> str:
+    """Return the archive id, such as 15-1, of the cluster that `backup` of `pgbackrest info` is of."""
+    database = backup["database"]["id"]
+    return str(next(entry["id"] for entry in info["archive"] if entry["database"]["id"] == database))
+
+
+def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any], until: str) -> list[Path]:
     """Return the files that restore `backup` (of `pgbackrest info`) to a point in the WAL segment `until`, in order.
 
-    They are those of the backup and of all backups it builds on, the WAL from its start and the timelines' histories.
+    They are those of the backup and of all backups it builds on, and the WAL from its start.
     """
     root = repository / ROOT
     labels = sorted({backup["label"], *(backup.get("reference") or ())})
     found = [path for label in labels for path in _files(root / "backup" / stanza / label)]
-    database = backup["database"]["id"]
-    archive = next(entry["id"] for entry in info["archive"] if entry["database"]["id"] == database)
     start = backup["archive"]["start"]
-    for path in _files(root / "archive" / stanza / archive):
-        if path.suffix == ".history" or start <= path.name[:SEGMENT_NAME] <= until:
-            found.append(path)
-    return found
+    wal = _files(root / "archive" / stanza / archive)
+    return found + [path for path in wal if start <= path.name[:SEGMENT_NAME] <= until]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -63,28 +67,24 @@ def digest(repository: Path, paths: Iterable[Path], known: Mapping[str, StoredFi
     return tuple(entries)
 
 
-def info_files(stanza: str) -> Iterator[tuple[str, str]]:
-    """Yield the files that pgBackRest rewrites: their name in a part, and their path below the repository."""
-    for kind in ("backup", "archive"):
-        yield f"{kind}.info", f"{ROOT}/{kind}/{stanza}/{kind}.info"
+def keep_own(repository: Path, stanza: str, archive: str, folder: Path) -> tuple[StoredFile, ...]:
+    """Copy what a part keeps for itself into its folder, below `repository`, encrypted as it is; return the entries."""
+    root = repository / ROOT
+    sources = [root / kind / stanza / f"{kind}.info" for kind in ("backup", "archive")]
+    sources += sorted((root / "archive" / stanza / archive).glob("*.history"))
+    targets = []
+    for source in sources:
+        target = folder / OWN / source.relative_to(repository)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        target.chmod(0o600)
+        targets.append(target)
+    return digest(folder, targets, {})
 
 
-def keep_info(repository: Path, stanza: str, folder: Path) -> tuple[StoredFile, ...]:
-    """Copy backup.info and archive.info, which are encrypted as all of the repository is, into a part's folder."""
-    for name, path in info_files(stanza):
-        shutil.copyfile(repository / path, folder / name)
-        (folder / name).chmod(0o600)
-    paths = [folder / name for name, _ in info_files(stanza)]
-    return digest(folder, paths, {})
-
-
-def put_info(repository: Path, part: Part, os_user: str) -> None:
-    """Make a fetched part a repository of pgBackRest: its info files in their places, all of it `os_user`'s."""
-    for name, path in info_files(part.details["stanza"]):
-        target = repository / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for copy in (target, target.with_name(target.name + ".copy")):
-            shutil.copyfile(repository / part.folder / name, copy)
+def put_own(repository: Path, part: Part, os_user: str) -> None:
+    """Make a fetched part a repository of pgBackRest: what it keeps for itself in its place, all of it `os_user`'s."""
+    shutil.copytree(repository / part.folder / OWN, repository, dirs_exist_ok=True)
     if os.geteuid() == 0:
         user = pwd.getpwnam(os_user)
         for entry in (repository / ROOT, *(repository / ROOT).rglob("*")):

@@ -13,7 +13,7 @@ from typing import Any
 from dbkeep.backup.job import Fence, Job
 from dbkeep.backup.manifest import Count, Part, StoredFile, read_sets
 from dbkeep.backup.pgbackrest import PgBackRest
-from dbkeep.backup.pgbackrest_files import digest, keep_info, needed
+from dbkeep.backup.pgbackrest_files import archive_of, digest, keep_own, needed
 from dbkeep.backup.settings import PostgreSQLBackup
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
@@ -123,12 +123,13 @@ def collect(job: Job, point: Fence) -> Part:
         found = shape(connection)
         wait_for_segment(tool(job.host.with_postgresql()[0]), job.facts["segment"], connection)
     backup = job.facts["backup"]
+    archive = archive_of(tool(job.host.with_postgresql()[0]).info(), backup)
     return job.part(
         point,
         server_version=version,
         stored_bytes=int(backup["info"]["repository"]["delta"]),
-        files=keep_info(job.settings.repository, job.host.with_postgresql()[0].stanza, job.folder),
-        repository_files=_repository_files(job),
+        files=keep_own(job.settings.repository, job.host.with_postgresql()[0].stanza, archive, job.folder),
+        repository_files=_repository_files(job, archive),
         counts=Count.between(job.facts["before"], after),
         shape=found,
         tools={"pgbackrest": job.facts["pgbackrest"]},
@@ -145,10 +146,9 @@ def collect(job: Job, point: Fence) -> Part:
     )
 
 
-def _repository_files(job: Job) -> tuple[StoredFile, ...]:
-    settings, repository = job.host.with_postgresql()[0], job.settings.repository
-    info = tool(settings).info()
-    paths = needed(repository, settings.stanza, info, job.facts["backup"], job.facts["segment"])
+def _repository_files(job: Job, archive: str) -> tuple[StoredFile, ...]:
+    repository, stanza = job.settings.repository, job.host.with_postgresql()[0].stanza
+    paths = needed(repository, stanza, archive, job.facts["backup"], job.facts["segment"])
     earlier = [parts["postgresql"] for parts in read_sets(job.host.sets) if "postgresql" in parts]
     known = {stored.name: stored for part in earlier for stored in part.repository_files}
     return digest(repository, paths, known)

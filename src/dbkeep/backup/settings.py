@@ -13,7 +13,7 @@ from dbkeep.evidence import EVIDENCE_DIRECTORY
 from dbkeep.settings import AGENT_DIRECTORY, MongoDBSettings, PostgreSQLSettings, RedisSettings, Settings, read_settings
 
 REPOSITORY = Path("/var/lib/dbkeep/backup")
-LOCAL = "local"
+LOCAL, ALL = "local", "all"
 
 
 class PostgreSQLBackup(Settings):
@@ -110,7 +110,7 @@ class BackupSettings(Settings):
     def _stores_have_names_of_their_own(self) -> BackupSettings:
         names = [store.name for store in self.stores]
         for name in names:
-            if names.count(name) > 1 or name == LOCAL:
+            if names.count(name) > 1 or name in (LOCAL, ALL):
                 raise ValueError(f"stores: the name {name!r} is taken; give every store one of its own")
         return self
 

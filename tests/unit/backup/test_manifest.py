@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from dbkeep.backup.manifest import Count, Part, RecoveryPoint, newest, read_part, set_id_of, time_of, write_part
+from dbkeep.backup.manifest import (
+    Count,
+    Part,
+    RecoveryPoint,
+    newest,
+    read_part,
+    read_sets,
+    set_id_of,
+    time_of,
+    write_part,
+)
 from dbkeep.backup.pgbackrest import error_line, findings
 from dbkeep.backup.postgresql import backup_type
 from dbkeep.backup.recovery_point import skew_seconds
@@ -78,6 +88,28 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
         read_part(tmp_path, "20261122T020000Z", "redis")
     with pytest.raises(UsageError, match="has no mongodb part"):
         read_part(tmp_path, "20261122T020000Z", "mongodb")
+
+
+def test_a_manifest_that_is_not_the_one_of_its_digests_or_place_is_damaged(tmp_path: Path) -> None:
+    first, second = tmp_path / "20261122T020000Z" / "redis", tmp_path / "20261123T020000Z" / "redis"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    write_part(first, part("20261122T020000Z"))
+    for name in ("manifest.json", "SHA256SUMS"):
+        (second / name).write_bytes((first / name).read_bytes())
+    with pytest.raises(DbkeepError, match="the manifest is damaged"):
+        read_part(tmp_path, "20261123T020000Z", "redis")
+    damaged: list[str] = []
+    assert [list(parts) for parts in read_sets(tmp_path, damaged)] == [["redis"]]
+    assert len(damaged) == 1
+    assert newest(tmp_path, ("redis",)) == "20261122T020000Z"
+    text = (first / "manifest.json").read_text()
+    (first / "manifest.json").write_text(text.replace('"host": "db1"', '"host": "db2"'))
+    with pytest.raises(DbkeepError, match="it is not the one of SHA256SUMS"):
+        read_part(tmp_path, "20261122T020000Z", "redis")
+    (first / "SHA256SUMS").unlink()
+    with pytest.raises(DbkeepError, match="SHA256SUMS is missing"):
+        read_part(tmp_path, "20261122T020000Z", "redis")
 
 
 def ids(*days: int) -> list[str]:

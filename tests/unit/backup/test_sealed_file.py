@@ -14,6 +14,7 @@ import pytest
 
 from dbkeep.backup.manifest import StoredFile
 from dbkeep.backup.sealed_file import check, inflate, inflate_to, read_identities, seal, unseal
+from dbkeep.commands.backup import read_identity_file
 from dbkeep.errors import DbkeepError, UsageError
 
 IDENTITY = pyrage.x25519.Identity.generate()
@@ -134,3 +135,15 @@ def test_keys_that_are_none_are_refused_without_showing_a_secret(tmp_path: Path)
     with pytest.raises(UsageError) as refused:
         read_identities("AGE-SECRET-KEY-1NONSENSE")
     assert "NONSENSE" not in str(refused.value)
+
+
+def test_an_identity_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "drill.key"
+    with pytest.raises(UsageError, match=r"drill\.key: the identity cannot be read: .*No such file"):
+        read_identity_file(file)
+    file.write_text(f"{IDENTITY}\n")
+    file.chmod(0o644)
+    with pytest.raises(UsageError, match=r"drill\.key has mode 0644, so others can read the identity"):
+        read_identity_file(file)
+    file.chmod(0o600)
+    assert read_identity_file(file) == f"{IDENTITY}\n"
