@@ -30,12 +30,12 @@ def client(settings: MongoDBSettings, *, direct: bool = False, **options: Any) -
     """Return a client that has not connected yet.
 
     `direct` talks to this one server whatever its state; otherwise the client finds the primary of the replica set.
-    `options` are MongoClient keywords, the credentials among them.
+    `options` are MongoClient keywords, the credentials among them; they go before what is chosen here.
 
     Raises UsageError when a file of the connection cannot be used.
     """
     if settings.ca_file:
-        options |= {"tls": True, "tlsCAFile": str(settings.ca_file)}
+        options = {"tls": True, "tlsCAFile": str(settings.ca_file)} | options
     direct = direct or settings.host.startswith("/")  # the driver cannot follow a member list of socket paths
     if not direct:
         options["replicaSet"] = settings.replica_set
