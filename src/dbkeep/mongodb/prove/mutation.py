@@ -36,7 +36,9 @@ LATENT = frozenset(
 # The probe that is asked first about kinds that begin so; the others are asked after it all the same.
 LIKELY = {
     "schema": "P20",
-    "rule": "P20",
+    # What such a keyword forbids, a rule may forbid too; then no document shows it.
+    "schema, and a rule": "P20 C01",
+    "rule left out": "P20",
     "validation": "P20",
     "validation: level moderate": "P23",
     "collection": "P26",
@@ -92,7 +94,8 @@ def mutate(
 def _is_likely(kind: str, probe: Probe[Any]) -> bool:
     if kind in LATENT:
         return probe.area == CATALOG
-    return probe.id == LIKELY.get(kind, LIKELY.get(kind.partition(":")[0].partition(" ")[0]))
+    general = kind.partition(":")[0]
+    return probe.id in LIKELY.get(kind, LIKELY.get(general, "")).split()
 
 
 class Breaker:

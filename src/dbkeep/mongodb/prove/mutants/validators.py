@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dbkeep.mongodb import statements
+from dbkeep.mongodb import json_schema, statements
 from dbkeep.mongodb.connect import Document
 from dbkeep.mongodb.json_schema import types_of
 from dbkeep.mongodb.models import Collection
@@ -29,7 +29,8 @@ def schemas(ground: Ground) -> Iterator[Mutant]:
                 loosen(here)
                 validator = {**collection.validator, "$jsonSchema": schema}
                 name = f"{collection.name}{f'.{path}' if path else ''}: {what}"
-                yield _mutant(ground, collection, name, f"schema: {kind}", {"validator": validator}, about=about)
+                part_of = "schema, and a rule" if _is_in_a_rule(collection, about) else "schema"
+                yield _mutant(ground, collection, name, f"{part_of}: {kind}", {"validator": validator}, about=about)
 
 
 def rules(ground: Ground) -> Iterator[Mutant]:
@@ -55,6 +56,11 @@ def validation(ground: Ground) -> Iterator[Mutant]:
         ):
             if what != "no schema" or expressions:
                 yield _mutant(ground, collection, f"{collection.name}: {what}", f"validation: {what}", options)
+
+
+def _is_in_a_rule(collection: Collection, path: str) -> bool:
+    field = ".".join(part for part in path.split(".") if part != "0")
+    return any(field == read for rule in collection.rules for read in json_schema.field_paths(rule.expr))
 
 
 def _validating(ground: Ground) -> list[Collection]:

@@ -25,6 +25,8 @@ ACCUMULATOR = {
 }
 # One document even of an empty collection, so that there is something to evaluate.
 ONE = {"$facet": {"found": [{"$limit": 1}, {"$count": "n"}]}}
+# Where it runs after all, it must not run for long.
+MOST_MS = 1000
 TEST_COMMANDS = ("sleep", "configureFailPoint", "godinsert", "_hashBSONElement", "replSetTest", "httpClientRequest")
 
 
@@ -32,14 +34,14 @@ def _attempts(collection: str) -> dict[str, Document]:
     def aggregate(*stages: Document) -> Document:
         return {"aggregate": collection, "pipeline": [ONE, *stages], "cursor": {}}
 
-    nothing = "function() {}"
+    nothing, bounds = "function() {}", {"limit": 1, "maxTimeMS": MOST_MS}
     return {
-        "$where": {"find": collection, "filter": {"$where": "return true"}, "limit": 1},
-        "$where in $expr's place": {"find": collection, "filter": {"$and": [{"$where": nothing}]}, "limit": 1},
+        "$where": {"find": collection, "filter": {"$where": "return true"}, **bounds},
+        "$where in $expr's place": {"find": collection, "filter": {"$and": [{"$where": nothing}]}, **bounds},
         "$function": aggregate({"$project": {"ran": FUNCTION}}),
         "$function in $match": aggregate({"$match": {"$expr": FUNCTION}}),
         "$accumulator": aggregate({"$group": {"_id": None, "ran": ACCUMULATOR}}),
-        "mapReduce": {"mapReduce": collection, "map": nothing, "reduce": nothing, "out": {"inline": 1}},
+        "mapReduce": {"mapReduce": collection, "map": nothing, "reduce": nothing, "out": {"inline": 1}, **bounds},
     }
 
 

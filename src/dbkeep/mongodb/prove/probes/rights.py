@@ -13,6 +13,12 @@ from dbkeep.prove.probe import Finding, Note, require
 
 SOURCES = ("CIS MongoDB 7 3.4", "MongoDB manual: Privilege Actions")
 Stage = Callable[[str, str], Document]
+
+
+def _nothing_of(name: str) -> Document:
+    return {"$unionWith": {"coll": name, "pipeline": [{"$match": NOTHING}]}}
+
+
 # Ways of a pipeline on `own` to read another collection.
 READING: dict[str, Stage] = {
     "$lookup": lambda name, _: {"$lookup": {"from": name, "pipeline": [], "as": "found"}},
@@ -24,8 +30,8 @@ READING: dict[str, Stage] = {
             "from": name, "startWith": "$_id", "connectFromField": "_id", "connectToField": "_id", "as": "found",
         }
     },
-    "$unionWith": lambda name, _: {"$unionWith": name},
-    "$unionWith in $facet": lambda name, _: {"$facet": {"found": [{"$unionWith": name}]}},
+    "$unionWith": lambda name, _: _nothing_of(name),
+    "$unionWith in $facet": lambda name, _: {"$facet": {"found": [_nothing_of(name)]}},
     "$lookup in $lookup": lambda name, own: {
         "$lookup": {"from": own, "pipeline": [{"$lookup": {"from": name, "pipeline": [], "as": "f"}}], "as": "found"}
     },

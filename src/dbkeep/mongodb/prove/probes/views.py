@@ -52,7 +52,7 @@ def behind(world: World) -> Iterator[Finding]:
             for title, attack in (
                 ("find in its collection", {"find": view.view_on, "filter": NOTHING}),
                 ("its definition", {"find": "system.views"}),
-                ("change it", {"collMod": view.name, "viewOn": view.view_on, "pipeline": []}),
+                ("change it", {"collMod": view.name}),
             ):
                 tried = world.attempt(user, world.database, attack)
                 if not tried.is_denied:
