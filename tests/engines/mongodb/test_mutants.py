@@ -61,8 +61,8 @@ def test_they_are_derived_from_every_declared_object(mutants: tuple[Mutant, ...]
     names = [mutant.name for mutant in mutants]
     for collection in declared.collections:
         assert f"{collection.name}: action warn" in names
-        for field in collection.json_schema["properties"]:
-            assert f"{collection.name}.{field}: null too" in names
+        for field, part in collection.json_schema["properties"].items():
+            assert f"{collection.name}.{field}: {'one value more' if 'enum' in part else 'null too'}" in names
         for rule in collection.rules:
             assert f"{collection.name}: without the rule that {rule.why}" in names
             assert list(field_paths(rule.expr))

@@ -8,7 +8,7 @@ from typing import Any
 
 from dbkeep.mongodb.migration_lock import RECORDS
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, Target, actions, named
-from dbkeep.mongodb.prove.trials import NOBODY, Trial, trials
+from dbkeep.mongodb.prove.trials import COLLECTION, DATABASE, NOBODY, Trial, trials
 from dbkeep.mongodb.prove.world import World
 from dbkeep.prove.probe import Finding
 
@@ -23,6 +23,9 @@ SERVERS_OWN = (
     Target("local", "oplog.rs"),
     Target("local", "system.replset"),
 )
+# A privilege on a database is one on its collections too; each action is tried where it means something.
+OF_COLLECTIONS = frozenset(trial.action for trial in COLLECTION)
+OF_DATABASES = frozenset(trial.action for trial in DATABASE)
 ELSEWHERE = (Target(NOBODY, NOBODY), Target(NOBODY), Target(ADMINISTRATION), Target())
 
 
@@ -86,7 +89,8 @@ def observe(world: World) -> Iterator[Cell]:
         for target in _targets(world, [*named(declared), *named(granted)]):
             wanted, have = actions(declared, target), actions(granted, target)
             tried = {trial.action: trial for trial in trials(target)}
-            for action in (*tried, *sorted((wanted | have) - tried.keys())):
+            elsewhere = OF_DATABASES if target.collection else OF_COLLECTIONS
+            for action in (*tried, *sorted((wanted | have) - tried.keys() - elsewhere)):
                 trial = tried.get(action)
                 effective = trial is not None and action in have and trial.needs <= have
                 observed = _observed(world, user, target, trial, safe=enforced and action not in have)
@@ -109,7 +113,8 @@ def findings(cells: Sequence[Cell]) -> Iterator[Finding]:
 def _targets(world: World, more: Sequence[Target]) -> list[Target]:
     own = [*world.names, RECORDS, NOBODY, "system.views", "system.profile", "system.js"]
     ours = [Target(world.database, name) for name in own] + [Target(world.database)]
-    targets = dict.fromkeys((*ours, *SERVERS_OWN, *ELSEWHERE, *more))
+    in_databases = [Target(target.database, NOBODY) for target in more]
+    targets = dict.fromkeys((*ours, *SERVERS_OWN, *ELSEWHERE, *more, *in_databases))
     return sorted(targets, key=lambda target: target.collection not in world.first)
 
 

@@ -11,6 +11,11 @@ from typing import Any
 # The standard library's own parser of regular expressions; Python has no public one.
 _parser: Any = importlib.import_module("re._parser")
 MOST_REPEATED = 3
+CATEGORIES = {
+    "CATEGORY_DIGIT": string.digits,
+    "CATEGORY_WORD": string.ascii_letters + string.digits,
+    "CATEGORY_SPACE": " ",
+}
 ANY = string.ascii_lowercase + string.digits
 
 
@@ -54,5 +59,7 @@ def _class(members: list[tuple[Any, Any]]) -> str:
         if str(kind) == "RANGE":
             found += "".join(map(chr, range(value[0], value[1] + 1)))
         else:
-            found += chr(value) if str(kind) == "LITERAL" else ANY
+            found += chr(value) if str(kind) == "LITERAL" else CATEGORIES.get(str(value), "")
+    if not found:
+        raise ValueError("no string is made for a class of a pattern")
     return found

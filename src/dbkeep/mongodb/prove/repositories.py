@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
+from pymongo.errors import WriteError
 
 from chat_api.conversations.repository import Conversations
 from chat_api.messages.repository import Messages
@@ -37,7 +38,7 @@ class Repositories:
         """Return what a call returns, or what it is refused with."""
         try:
             return self._loop.run(call)
-        except (Problem, ValidationError) as refused:
+        except (Problem, ValidationError, WriteError, TypeError) as refused:
             return refused
 
     def stored(self) -> Stored:

@@ -7,7 +7,7 @@ that it is not granted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bson import Binary, ObjectId
@@ -152,9 +152,3 @@ CLUSTER = (
     Trial("dropConnections", _bare("dropConnections", hostAndPort=["192.0.2.1:1"]), harmless=False),
     Trial("rotateCertificates", _bare("rotateCertificates"), harmless=False),
 )
-
-
-def all_actions() -> Iterator[str]:
-    """Yield every action that can be tried."""
-    for trial in (*COLLECTION, *DATABASE, *CLUSTER):
-        yield trial.action

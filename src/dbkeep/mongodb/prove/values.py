@@ -17,6 +17,7 @@ Size = Literal["plain", "smallest", "largest"]
 FIRST_DAY = datetime(2100, 1, 1, tzinfo=UTC)
 DAYS = 4
 FEW = 3
+MOST = 1000
 # How often a string is one that was made before, so that rules about equal values can be broken.
 REPEATS = 0.5
 
@@ -48,7 +49,8 @@ class Values:
             case "string":
                 return self._string(schema)
             case "int" | "long" | "double" | "decimal":
-                return _number(kind, self._count(schema.get("minimum", 0), schema.get("maximum", 1000)))
+                least = schema.get("minimum", 0)
+                return _number(kind, self.chance.randint(least, schema.get("maximum", least + MOST)))
         return self._scalar(kind)
 
     def _object(self, schema: Document) -> Document:

@@ -92,7 +92,7 @@ def _loosened(part: Document, path: str) -> Iterator[tuple[str, str, Loosen, str
             yield f"{name} not required", "not required", _without("required", name), field
     if "additionalProperties" in part:
         yield "other fields", "other fields", _set("additionalProperties", True), path
-    if path:
+    if path and "enum" not in part:  # whose values have their types
         yield "null too", "null too", _set("bsonType", [*types_of(part), "null"]), path
         yield "any type", "any type", _drop("bsonType"), path
     for keyword, step in (("minLength", -1), ("maxLength", 1), ("minItems", -1), ("maxItems", 1), ("minimum", -1)):
