@@ -81,8 +81,11 @@ def _sign(value: bool | None) -> str:
     return "?" if value is None else "yes" if value else "no"
 
 
-def observe(world: World) -> Iterator[Cell]:
-    """Try every action of every declared user on every target, and yield what was found."""
+def observe(world: World, *, only_untried: bool = False) -> Iterator[Cell]:
+    """Try every action of every declared user on every target, and yield what was found.
+
+    With `only_untried` nothing is tried, and only those cells are yielded of which that can be said anyway.
+    """
     enforced = world.attempt(None, world.database, {"listCollections": 1}).is_denied
     for user in world.users:
         declared, granted = world.declared_privileges(user), world.granted_privileges(user)
@@ -93,7 +96,11 @@ def observe(world: World) -> Iterator[Cell]:
             for action in (*tried, *sorted((wanted | have) - tried.keys() - elsewhere)):
                 trial = tried.get(action)
                 effective = trial is not None and action in have and trial.needs <= have
-                observed = _observed(world, user, target, trial, safe=enforced and action not in have)
+                # What is not harmless is tried only where a server that asks for rights says that it is not granted.
+                is_safe = trial is not None and (trial.harmless or (enforced and action not in have))
+                if is_safe and only_untried:
+                    continue
+                observed = _observed(world, user, target, trial) if trial is not None and is_safe else None
                 yield Cell(user, target, action, action in wanted, action in have, effective, observed)
 
 
@@ -118,9 +125,6 @@ def _targets(world: World, more: Sequence[Target]) -> list[Target]:
     return sorted(targets, key=lambda target: target.collection not in world.first)
 
 
-def _observed(world: World, user: str, target: Target, trial: Trial | None, *, safe: bool) -> bool | None:
-    """What is not harmless is tried only where a server that asks for rights says that it is not granted."""
-    if trial is None or not (trial.harmless or safe):
-        return None
+def _observed(world: World, user: str, target: Target, trial: Trial) -> bool:
     tried = world.attempt(user, trial.database(target), trial.command(target))
     return not tried.is_denied

@@ -29,6 +29,7 @@ LATENT = frozenset(
         "collection: undeclared",
         "index: undeclared",
         "parameter: transactionLifetimeLimitSeconds",
+        "role: an action more, not tried",
         "role: undeclared",
         "user: undeclared",
     }
@@ -49,6 +50,7 @@ LIKELY = {
     "index: unique": "P27",
     "index: an hour later": "P28",
     "index: never": "P28",
+    "index: expires documents": "P28",
     "view": "P32",
     "role": "P01",
     "user": "P01",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bson.errors import InvalidId
 from pydantic import ValidationError
 from pymongo.errors import WriteError
 
@@ -38,7 +39,7 @@ class Repositories:
         """Return what a call returns, or what it is refused with."""
         try:
             return self._loop.run(call)
-        except (Problem, ValidationError, WriteError, TypeError) as refused:
+        except (Problem, ValidationError, WriteError, InvalidId, TypeError) as refused:
             return refused
 
     def stored(self) -> Stored:

@@ -17,6 +17,7 @@ from chat_api.configuration import Address, Configuration, Credentials
 from chat_api.stores.mongodb import MongoDB
 from dbkeep import mongodb
 from dbkeep.checks.access import tls_version
+from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import Client, administrator, client
 from dbkeep.mongodb.models import Declared
 from dbkeep.mongodb.prove.world import Connect, World
@@ -63,6 +64,7 @@ class Server:
         """Start the server, with the data of its last run."""
         self._startup = startup or Startup()
         self.settings = self._running.enter_context(self._start("server", self._startup, initiate=startup is None))
+        bootstrap.wait_for_primary(self.settings)
 
     def stop(self) -> None:
         self._running.close()

@@ -10,7 +10,7 @@ from dbkeep.mongodb.diff_access import ITERATIONS
 from dbkeep.mongodb.models import Role, User
 from dbkeep.mongodb.prove.mutants.mutant import Ground, Mutant
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, Target
-from dbkeep.mongodb.prove.trials import NOBODY
+from dbkeep.mongodb.prove.trials import CLUSTER, COLLECTION, DATABASE, NOBODY
 from dbkeep.mongodb.statements import Command
 
 OF_COLLECTIONS = ("find", "insert", "update", "remove")
@@ -19,10 +19,11 @@ OF_ONE = ("bypassDocumentValidation", "dropCollection", "collMod", "createIndex"
 OF_DATABASES = (("listCollections", ""), ("dropDatabase", ""), ("enableProfiler", ""), ("createUser", ADMINISTRATION),
                 ("grantRole", ADMINISTRATION), ("viewUser", ADMINISTRATION))  # fmt: skip
 OF_THE_CLUSTER = ("setParameter", "shutdown", "getLog", "inprog", "killop", "replSetStateChange", "listDatabases")
-ELSEWHERE = (
+ANY_COLLECTION = {"db": "", "collection": ""}
+ELSEWHERE: tuple[tuple[Document, str], ...] = (
     ({"db": ADMINISTRATION, "collection": "system.users"}, "find"),
     ({"db": "local", "collection": "oplog.rs"}, "find"),
-    ({"db": "", "collection": ""}, "find"),
+    (ANY_COLLECTION, "find"),
     ({"db": NOBODY, "collection": NOBODY}, "insert"),
     ({"anyResource": True}, "anyAction"),
 )
@@ -31,20 +32,25 @@ BUILT_IN = (
     ("restore", ADMINISTRATION), ("userAdminAnyDatabase", ADMINISTRATION), ("root", ADMINISTRATION),
 )  # fmt: skip
 CHEAP = 5000
+NOT_TRIED = frozenset(trial.action for trial in (*COLLECTION, *DATABASE, *CLUSTER) if not trial.harmless)
 
 
 def widened(ground: Ground) -> Iterator[Mutant]:
     """Give each role one action that it does not have."""
     for role in ground.declared.roles:
         for resource, action, where in _more(ground):
-            target = Target(resource.get("db", ""), resource.get("collection", ""))
+            anywhere = resource == ANY_COLLECTION
+            target = (
+                Target(NOBODY, NOBODY) if anywhere else Target(resource.get("db", ""), resource.get("collection", ""))
+            )
             user = _user_of(ground, role)
             if user and not resource.get("anyResource") and ground.has(user, action, target):
                 continue
             grant = {"privileges": [{"resource": resource, "actions": [action]}]}
             command = Command(ADMINISTRATION, {"grantPrivilegesToRole": role.name, **grant})
             what = f"also {action} on {where}"
-            yield _mutant(ground, role, what, "role: an action more", command, collection=target.collection)
+            kind = "role: an action more, not tried" if action in NOT_TRIED else "role: an action more"
+            yield _mutant(ground, role, what, kind, command, collection=target.collection)
 
 
 def _more(ground: Ground) -> Iterator[tuple[Document, str, str]]:
@@ -63,7 +69,8 @@ def _more(ground: Ground) -> Iterator[tuple[Document, str, str]]:
     for action in OF_THE_CLUSTER:
         yield {"cluster": True}, action, "cluster"
     for resource, action in ELSEWHERE:
-        yield resource, action, ".".join(map(str, resource.values())).strip(".") or "everything"
+        names = [str(resource.get(name, "")) for name in ("db", "collection")]
+        yield resource, action, ".".join(names).strip(".") or ("any collection" if "db" in resource else "any resource")
 
 
 def narrowed(ground: Ground) -> Iterator[Mutant]:

@@ -1,4 +1,4 @@
-"""C01 to C04: what no attempt can show, read from the server's catalogs by whoever is declared to read them."""
+"""C01 to C05: what no attempt can show, read from the server's catalogs by whoever is declared to read them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dbkeep.mongodb.diff_collections import validation_differs, view_differs
 from dbkeep.mongodb.diff_indexes import PRIMARY_KEY, index_differs
 from dbkeep.mongodb.inspect import SERVERS_OWN, LiveCollection
 from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.prove import matrix
 from dbkeep.mongodb.prove.attempt import first_batch
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, Target, actions
 from dbkeep.mongodb.prove.probe import probe
@@ -75,6 +76,11 @@ def parameters(world: World) -> Iterator[Finding]:
         found = (told.reply or {}).get(parameter.name)
         if normalise.exact(found) != normalise.exact(parameter.value):
             yield Finding("mongod", parameter.name, f"is {found}, declared {parameter.value}")
+
+
+@probe("C05", "What is not tried, because it would do harm, is granted as declared", area=CATALOG, sources=SOURCES)
+def untried(world: World) -> Iterator[Finding]:
+    yield from matrix.findings(list(matrix.observe(world, only_untried=True)))
 
 
 def _reader(world: World, action: str, target: Target = USERS_AND_ROLES) -> str:

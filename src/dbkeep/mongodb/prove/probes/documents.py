@@ -38,10 +38,12 @@ def updates(world: World) -> Iterator[Finding | Note]:
             yield Note(f"{collection.name}: not tried, {user} may not insert what it would update")
             continue
         found = specimens(world, collection)
-        done = 0
+        done, seen = 0, set[str]()
         for base in found.bases:
             mine = [fault for other, fault in found.bad if other is base and fault.update is not None]
-            bad, stored = _suspect_first(world, mine), fresh(base)
+            new = mine if world.is_copy else [fault for fault in mine if str(fault) not in seen]
+            seen |= set(map(str, mine))
+            bad, stored = _suspect_first(world, new), fresh(base)
             for some in _batches(len(bad)):
                 sent = [fault.update or {} for fault in bad[some]]
                 replacements = [{**fault.document, "_id": stored["_id"]} for fault in bad[some]]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dbkeep.mongodb.connect import Document
+from dbkeep.mongodb.json_schema import types_of
 from dbkeep.mongodb.models import Collection, Index
 from dbkeep.mongodb.prove.attempt import DUPLICATE_KEY, attempt
 from dbkeep.mongodb.prove.documents import fitting, fresh, specimens
@@ -17,7 +18,8 @@ from dbkeep.mongodb.prove.writes import clear
 from dbkeep.prove.probe import Finding, require
 
 SOURCES = ("MongoDB manual: Indexes",)
-EXPIRED_SECONDS = 3
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+AN_HOUR, SOME_SECONDS = timedelta(hours=1), timedelta(seconds=3)
 # The copy looks for expired documents every second.
 WAIT_SECONDS = 8.0
 
@@ -139,28 +141,52 @@ def _second(world: World, user: str, collection: str, pair: Sequence[Document]) 
     sources=("MongoDB manual: TTL Indexes",), live=False,
 )  # fmt: skip
 def expiry(world: World) -> Iterator[Finding]:
-    asked = 0
-    for collection, index in _indexes(world):
-        if index.expire_after_seconds is None:
-            continue
-        asked += 1
-        ((field, _),) = index.fields
-        base = specimens(world, collection).bases[0]
-        end = datetime.now(UTC) - timedelta(seconds=index.expire_after_seconds)
-        gone = {**fresh(base), field: end - timedelta(seconds=EXPIRED_SECONDS)}
-        kept = {**fresh(base), field: end + timedelta(hours=1)}
-        place = world.administrator()[world.database][collection.name]
-        place.insert_many([gone, kept], bypass_document_validation=True)
-        deadline = time.monotonic() + WAIT_SECONDS
-        while (left := place.distinct("_id")) != [kept["_id"]] and time.monotonic() < deadline:
-            time.sleep(0.1)
+    gone: dict[str, tuple[Collection, Any]] = {}
+    kept: list[tuple[Collection, Any]] = []
+    for collection in world.collections:
+        old = {**fresh(specimens(world, collection).bases[0]), **dict.fromkeys(_dates(collection), LONG_AGO)}
+        expiring = [index for index in collection.indexes if index.expire_after_seconds is not None]
+        now = datetime.now(UTC)
+        ends = {index.fields[0][0]: now - timedelta(seconds=index.expire_after_seconds or 0) for index in expiring}
+        kept.append((collection, _store(world, collection, old | {name: end + AN_HOUR for name, end in ends.items()})))
+        for index in expiring:
+            expired = {**fresh(old), index.fields[0][0]: ends[index.fields[0][0]] - SOME_SECONDS}
+            gone[f"{collection.name}.{index.name}"] = collection, _store(world, collection, expired)
+    require(gone, "no index is declared to expire documents")
+    _wait_for_the_monitor(world)
+    for target, (collection, stored) in gone.items():
+        if _is_there(world, collection, stored):
+            yield Finding("mongod", target, "a document that expired is still there")
+    for collection, stored in kept:
+        if not _is_there(world, collection, stored):
+            yield Finding("mongod", collection.name, "a document that has not expired is gone")
         clear(world, collection.name)
-        target = f"{collection.name}.{index.name}"
-        if gone["_id"] in left:
-            yield Finding("mongod", target, f"a document that expired is still there {WAIT_SECONDS:.0f} s later")
-        if kept["_id"] not in left:
-            yield Finding("mongod", target, "a document that has an hour to live is gone")
-    require(asked, "no index is declared to expire documents")
+
+
+def _dates(collection: Collection) -> list[str]:
+    fields = collection.json_schema["properties"]
+    return [name for name, declared in fields.items() if types_of(declared) == ["date"]]
+
+
+def _store(world: World, collection: Collection, document: Document) -> Any:
+    place = world.administrator()[world.database][collection.name]
+    return place.insert_one(document, bypass_document_validation=True).inserted_id
+
+
+def _is_there(world: World, collection: Collection, stored: Any) -> bool:
+    return world.administrator()[world.database][collection.name].count_documents({"_id": stored}) > 0
+
+
+def _wait_for_the_monitor(world: World) -> None:
+    """Return when the server has looked for expired documents twice, so once after now; or after a while."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    begun = _looks(world)
+    while _looks(world) < begun + 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _looks(world: World) -> int:
+    return int(world.administrator().admin.command("serverStatus")["metrics"]["ttl"]["passes"])
 
 
 def _indexes(world: World) -> Iterator[tuple[Collection, Index]]:

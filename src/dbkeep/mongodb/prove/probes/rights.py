@@ -42,8 +42,9 @@ READING: dict[str, Stage] = {
 def privileges(world: World) -> Iterator[Finding | Note]:
     tried = 0
     for cell in matrix.observe(world):
-        tried += cell.is_tried
-        yield from matrix.findings([cell])
+        if cell.is_tried:
+            tried += 1
+            yield from matrix.findings([cell])
     yield Note(f"{tried} attempts of {len(world.users)} users")
 
 
