@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from .conftest import UpLab, dbkeep
 
 
@@ -28,3 +30,38 @@ def test_a_hole_in_a_live_server_is_found(lab: UpLab) -> None:
         psql(lab, "DROP POLICY probe ON chat.settings")
     found = {(probe["id"], finding["target"]) for probe in done.json["probes"] for finding in probe["findings"]}
     assert (done.status, found) == (1, {("P11", "chat.settings")})
+
+
+MONGODB = """
+import json, pathlib, pymongo
+s = json.loads(pathlib.Path('/etc/dbkeep/agent.d/mongodb.json').read_text())
+client = pymongo.MongoClient(s['host'], s['port'], tls=True, tlsCAFile=s['ca_file'], directConnection=True,
+    tlsCertificateKeyFile=s['certificate_key_file'], authMechanism='MONGODB-X509', authSource='$external')
+where = dict(db='chat', collection='messages')
+client.admin.command(%r, 'chat_analytics', privileges=[dict(resource=where, actions=['find'])])
+"""
+
+
+def mongodb_privilege(lab: UpLab, command: str) -> None:
+    lab.run(f"sudo /opt/dbkeep/venv/bin/python -c {shlex.quote(MONGODB % command)}")
+
+
+def test_a_live_mongodb_is_proved_and_left_as_it_was(lab: UpLab) -> None:
+    before = lab.counts()["mongodb"]
+    done = dbkeep("prove", "mongodb", "-e", lab.name, "--json")
+    assert done.status == 0, done.out + done.err
+    assert lab.counts()["mongodb"] == before
+    document = done.json
+    assert document["disagreements"] == []
+    assert {"P14", "P28", "P32", "P40", "P41"} <= set(document["not_tried"])
+    assert {"P01", "P10", "P16", "P20", "P21"} <= {probe["id"] for probe in document["probes"]}
+
+
+def test_a_hole_in_a_live_mongodb_is_found(lab: UpLab) -> None:
+    mongodb_privilege(lab, "grantPrivilegesToRole")
+    try:
+        done = dbkeep("prove", "mongodb", "-e", lab.name, "--probes", "P01,P33", "--json")
+    finally:
+        mongodb_privilege(lab, "revokePrivilegesFromRole")
+    found = {(probe["id"], finding["role"]) for probe in done.json["probes"] for finding in probe["findings"]}
+    assert (done.status, found) == (1, {("P01", "chat_analytics"), ("P33", "chat_analytics")})

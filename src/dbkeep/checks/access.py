@@ -165,18 +165,26 @@ class Access:
         `ciphers` are all that the client offers up to TLS 1.2. `request` is what the server's protocol wants before the
         handshake and answers with one byte.
         """
-        context = ssl.create_default_context(cafile=str(self.authority))
-        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # old versions are offered to see them refused
-            context.minimum_version = ssl.TLSVersion.TLSv1
-            context.maximum_version = at_most
-        with socket.create_connection(("127.0.0.1", self.local_port(host, variable)), TIMEOUT_SECONDS) as plain:
-            if request:
-                plain.sendall(request)
-                plain.recv(1)
-            try:
-                with context.wrap_socket(plain, server_hostname="localhost") as wrapped:
-                    return wrapped.version()
-            except (ssl.SSLError, ConnectionError):
-                return None
+        port = self.local_port(host, variable)
+        return tls_version(port, self.authority, at_most=at_most, ciphers=ciphers, request=request)
+
+
+def tls_version(
+    port: int, authority: Path, *, at_most: ssl.TLSVersion, ciphers: str = "ALL", request: bytes = b""
+) -> str | None:
+    """Return the TLS version that a server on a local port agrees to, None if to none; as Access.tls_version."""
+    context = ssl.create_default_context(cafile=str(authority))
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # old versions are offered to see them refused
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = at_most
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS) as plain:
+        if request:
+            plain.sendall(request)
+            plain.recv(1)
+        try:
+            with context.wrap_socket(plain, server_hostname="localhost") as wrapped:
+                return wrapped.version()
+        except (ssl.SSLError, ConnectionError):
+            return None

@@ -38,12 +38,12 @@ def client(settings: MongoDBSettings, *, direct: bool = False, **options: Any) -
 
     `direct` talks to this one server whatever its state; otherwise the client finds the primary of the replica set
     through whichever member answers.
-    `options` are MongoClient keywords, the credentials among them.
+    `options` are MongoClient keywords, the credentials among them; they go before what is chosen here.
 
     Raises UsageError when a file of the connection cannot be used.
     """
     if settings.ca_file:
-        options |= {"tls": True, "tlsCAFile": str(settings.ca_file)}
+        options = {"tls": True, "tlsCAFile": str(settings.ca_file)} | options
     direct = direct or settings.host.startswith("/")  # the driver cannot follow a member list of socket paths
     servers = [address(settings)]
     if not direct:

@@ -133,7 +133,8 @@ class _Order:
         self._catches: Counter[str] = Counter()
 
     def of(self, kind: str) -> list[Probe[Any]]:
-        first = self._caught[kind] or [probe for probe in self._probes if self._likely(kind, probe)]
+        likely = [probe for probe in self._probes if self._likely(kind, probe)]
+        first = sorted(dict.fromkeys([*self._caught[kind], *likely]), key=lambda probe: probe.area == CATALOG)
         rest = [probe for probe in self._probes if probe not in first]
         return [*first, *sorted(rest, key=self._rank)]
 
@@ -141,5 +142,7 @@ class _Order:
         return probe.area == CATALOG, -self._catches[probe.id], self._seconds[probe.id]
 
     def remember(self, kind: str, probe: Probe[Any]) -> None:
+        if probe.area == CATALOG and not self._likely(kind, probe):
+            return  # an attempt may yet catch others of the kind
         self._caught[kind] = [probe, *(other for other in self._caught[kind] if other != probe)]
         self._catches[probe.id] += 1

@@ -46,12 +46,14 @@ def start(
     parameters: Mapping[str, str] | None = None,
     cache_gb: float = 0.25,
     initiate: bool = True,
+    options: Mapping[str, str | None] | None = None,
 ) -> Iterator[MongoDBSettings]:
     """Run mongod on `folder` (made when missing, data of an earlier run is kept) until the block or this process ends.
 
     It listens on 127.0.0.1 only, on `port` or a free one; with `unix_socket` only on a socket in `folder`, which the
     folder's mode protects (use it where the data is real). Without `security` nobody needs to log on.
     `parameters` are setParameter settings. Without `initiate` it is left without a replica set configuration.
+    `options` of mongod go before those chosen here: one that is None is left out, one that is empty has no value.
 
     Raises UsageError when there is no mongod, DbkeepError when it does not start.
     """
@@ -59,11 +61,12 @@ def start(
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     port = port or _port_of(folder)
+    encrypted = security is not None and (options or {}).get("--tlsMode") != "disabled"
     settings = MongoDBSettings(
         host=str(folder / "mongod.sock") if unix_socket else "127.0.0.1",
         port=port,
         replica_set=REPLICA_SET,
-        ca_file=security.ca_file if security else None,
+        ca_file=security.ca_file if security and encrypted else None,
         certificate_key_file=security.administrator_certificate if security else None,
     )
     command = [
@@ -72,7 +75,8 @@ def start(
         "TERM",
         "--",
         str(find_mongod()),
-        *_options(folder, settings, security, parameters or {}, cache_gb),
+        *_arguments(_options(folder, settings, security, cache_gb) | dict(options or {})),
+        *_parameters(security, parameters or {}),
     ]
     with (folder / "stdout.log").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, umask=0o077)
@@ -107,25 +111,42 @@ def wheel_mongod() -> Path:
 
 
 def _options(
-    folder: Path, settings: MongoDBSettings, security: Security | None, parameters: Mapping[str, str], cache_gb: float
-) -> list[str]:
-    options = ["--dbpath", str(folder / "data"), "--port", str(settings.port), "--bind_ip", settings.host]
-    options += ["--replSet", settings.replica_set, "--wiredTigerCacheSizeGB", str(cache_gb), "--oplogSize", "128"]
-    options += ["--logpath", str(folder / "mongod.log"), "--logappend", "--unixSocketPrefix", str(folder)]
-    options += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
-    options += ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"]
+    folder: Path, settings: MongoDBSettings, security: Security | None, cache_gb: float
+) -> dict[str, str | None]:
+    options: dict[str, str | None] = {
+        "--dbpath": str(folder / "data"),
+        "--port": str(settings.port),
+        "--bind_ip": settings.host,
+        "--replSet": settings.replica_set,
+        "--wiredTigerCacheSizeGB": str(cache_gb),
+        "--oplogSize": "128",
+        "--logpath": str(folder / "mongod.log"),
+        "--logappend": "",
+        "--unixSocketPrefix": str(folder),
+    }
     if security:
-        parameters = {
-            "enableLocalhostAuthBypass": "false",
-            "authenticationMechanisms": "SCRAM-SHA-256,MONGODB-X509",
-            **parameters,
+        options |= {
+            "--keyFile": str(security.keyfile),
+            "--tlsMode": "requireTLS",
+            "--tlsCAFile": str(security.ca_file),
+            "--tlsCertificateKeyFile": str(security.server_certificate),
+            "--tlsAllowConnectionsWithoutCertificates": "",
         }
-        options += ["--keyFile", str(security.keyfile), "--tlsMode", "requireTLS", "--tlsCAFile", str(security.ca_file)]
-        options += ["--tlsCertificateKeyFile", str(security.server_certificate)]
-        options += ["--tlsAllowConnectionsWithoutCertificates"]
-    for name, value in parameters.items():
-        options += ["--setParameter", f"{name}={value}"]
     return options
+
+
+def _arguments(options: Mapping[str, str | None]) -> list[str]:
+    pairs = [(name, value) for name, value in options.items() if value is not None]
+    return [part for name, value in pairs for part in ((name, value) if value else (name,))]
+
+
+def _parameters(security: Security | None, parameters: Mapping[str, str]) -> list[str]:
+    chosen = {"diagnosticDataCollectionEnabled": "false", "shutdownTimeoutMillisForSignaledShutdown": "0"}
+    if security:
+        chosen |= {"enableLocalhostAuthBypass": "false", "authenticationMechanisms": "SCRAM-SHA-256,MONGODB-X509"}
+    return [
+        part for name, value in (chosen | dict(parameters)).items() for part in ("--setParameter", f"{name}={value}")
+    ]
 
 
 def _port_of(folder: Path) -> int:

@@ -1,0 +1,1 @@
+"""The probes of MongoDB: a module an area."""
