@@ -17,7 +17,7 @@ def parameters(ground: Ground) -> Iterator[Mutant]:
     """Change each declared parameter, and the profiling level."""
     for parameter in ground.declared.server.parameters:
         value = parameter.value
-        if isinstance(value, str):
+        if isinstance(value, str | tuple):
             continue  # which other text the server takes follows from nothing that is declared
         other = not value if isinstance(value, bool) else FEWER if parameter.name == ITERATIONS else value + 1
         change, undo = (Command(ADMINISTRATION, {"setParameter": 1, parameter.name: one}) for one in (other, value))

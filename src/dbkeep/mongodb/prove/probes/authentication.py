@@ -16,7 +16,7 @@ from dbkeep.mongodb.prove.attempt import LOGON_REFUSED, UNAUTHORIZED, Attempt, a
 from dbkeep.mongodb.prove.probe import probe
 from dbkeep.mongodb.prove.trials import NOBODY, NOTHING, ONE_UPDATE
 from dbkeep.mongodb.prove.world import World
-from dbkeep.prove.probe import Finding, require
+from dbkeep.prove.probe import CannotTell, Finding, require
 
 ANYBODY = "anybody"
 """Who did not log on; the leak budget names it like a role."""
@@ -109,8 +109,9 @@ def mechanisms(world: World) -> Iterator[Finding]:
 def cost_of_guessing(world: World) -> Iterator[Finding]:
     """What the server tells at the start of a logon; it is written into what is stored for a user."""
     parameters = {parameter.name: parameter.value for parameter in world.declared.server.parameters}
-    wanted = int(parameters.get(ITERATIONS, 0))
-    require(wanted, f"{ITERATIONS} is not declared")
+    wanted = parameters.get(ITERATIONS)
+    if not isinstance(wanted, int):
+        raise CannotTell(f"{ITERATIONS} is not declared")
     for user in world.users:
         found = _iterations(_begin(world, user, MECHANISM))
         if found < wanted:
