@@ -12,6 +12,7 @@ import ssl
 import tempfile
 import warnings
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,20 +143,9 @@ class Access:
 
     def redis(self, host: Host, instance: str, user: str | None, *, plain: bool = False, **options: Any) -> redis.Redis:
         """Return a client of one instance as `user`, or not logged on without one; `plain` leaves TLS out."""
-        keywords: dict[str, Any] = {
-            "host": "localhost",
-            "port": self.local_port(host, f"redis_{instance}_port"),
-            "socket_timeout": TIMEOUT_SECONDS,
-            "socket_connect_timeout": TIMEOUT_SECONDS,
-            "decode_responses": True,
-            "protocol": 2,  # the third begins with HELLO, whose refusal would hide the answer to the command
-            "retry": Retry(NoBackoff(), 0),
-        }
-        if not plain:
-            keywords |= {"ssl": True, "ssl_ca_certs": str(self.authority), "ssl_check_hostname": True}
-        if user is not None:
-            keywords |= {"username": user, "password": self._environment.secrets["redis"][user]}
-        return redis.Redis(**(keywords | options))
+        password = None if user is None else self._environment.secrets["redis"][user]
+        port = self.local_port(host, f"redis_{instance}_port")
+        return redis_client(port, self.authority, user, password, plain=plain, **options)
 
     def tls_version(
         self, host: Host, variable: str, *, at_most: ssl.TLSVersion, ciphers: str = "ALL", request: bytes = b""
@@ -165,18 +155,69 @@ class Access:
         `ciphers` are all that the client offers up to TLS 1.2. `request` is what the server's protocol wants before the
         handshake and answers with one byte.
         """
-        context = ssl.create_default_context(cafile=str(self.authority))
-        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # old versions are offered to see them refused
-            context.minimum_version = ssl.TLSVersion.TLSv1
-            context.maximum_version = at_most
-        with socket.create_connection(("127.0.0.1", self.local_port(host, variable)), TIMEOUT_SECONDS) as plain:
-            if request:
-                plain.sendall(request)
-                plain.recv(1)
-            try:
-                with context.wrap_socket(plain, server_hostname="localhost") as wrapped:
-                    return wrapped.version()
-            except (ssl.SSLError, ConnectionError):
-                return None
+        port = self.local_port(host, variable)
+        return agreed_tls(port, self.authority, at_most=at_most, ciphers=ciphers, request=request)
+
+
+def redis_client(
+    port: int, authority: Path, user: str | None, password: str | None, *, plain: bool = False, **options: Any
+) -> redis.Redis:
+    """Return a client of the instance on a local port as `user`, or not logged on; `plain` leaves TLS out."""
+    keywords: dict[str, Any] = {
+        "host": "localhost",
+        "port": port,
+        "socket_timeout": TIMEOUT_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+        "decode_responses": True,
+        "protocol": 2,  # the third begins with HELLO, whose refusal would hide the answer to the command
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if not plain:
+        keywords |= {"connection_class": _Encrypted, "context": verifying(authority)}
+    if user is not None:
+        keywords |= {"username": user, "password": password}
+    return redis.Redis.from_pool(redis.ConnectionPool(**(keywords | options)))
+
+
+def verifying(authority: Path) -> ssl.SSLContext:
+    """Return a context that trusts `authority` alone and verifies names."""
+    return _verifying(authority.read_text(encoding="ascii"))
+
+
+@cache
+def _verifying(authority: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority)
+    return context
+
+
+class _Encrypted(redis.SSLConnection):
+    """Connections that share a context: the driver would read all authorities of the system for each."""
+
+    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._context = context
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        return self._context.wrap_socket(sock, server_hostname=self.host)
+
+
+def agreed_tls(
+    port: int, authority: Path, *, at_most: ssl.TLSVersion, ciphers: str = "ALL", request: bytes = b""
+) -> str | None:
+    """Return the TLS version that the server on a local port agrees to, None if to none; see Access.tls_version."""
+    context = ssl.create_default_context(cafile=str(authority))
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # old versions are offered to see them refused
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = at_most
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS) as plain:
+        if request:
+            plain.sendall(request)
+            plain.recv(1)
+        try:
+            with context.wrap_socket(plain, server_hostname="localhost") as wrapped:
+                return wrapped.version()
+        except (ssl.SSLError, ConnectionError):
+            return None

@@ -1,0 +1,99 @@
+"""P32 to P34: does a channel carry words only between those who are declared to, and no keyspace events?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import redis
+
+from dbkeep.prove.probe import Finding, require
+from dbkeep.redis.prove import reach
+from dbkeep.redis.prove.attempts import attempt
+from dbkeep.redis.prove.probe import probe
+from dbkeep.redis.prove.seed import MARK, UNDECLARED
+from dbkeep.redis.prove.world import World
+
+SOURCES = ("Redis manual: ACL, Pub/Sub channels", "Redis manual: Pub/Sub")
+SPY_ON = ("*", "__key*__:*", "__keyspace@0__:*", "__keyevent@0__:*", "__keyevent@0__:expired", "__redis__:invalidate")
+SECONDS = 0.2
+
+
+@probe("P32", "No user listens to or speaks on a channel of others", area="channels", sources=SOURCES)
+def foreign(world: World) -> Iterator[Finding]:
+    for instance in world.instances:
+        prefixes = [channel.prefix for channel in world.declared.keyspaces.channels if channel.instance == instance]
+        for user in world.users(instance):
+            held = [p for grant in reach.grants_of(world.declared, user, instance) for p in grant.channels]
+            channels = [f"{prefix}{MARK}" for prefix in (*prefixes, UNDECLARED)]
+            others = [channel for channel in channels if not reach.matches(channel, held)]
+            lines = [[word, channel] for channel in others for word in ("SUBSCRIBE", "SSUBSCRIBE", "PSUBSCRIBE")]
+            lines += [["PSUBSCRIBE", pattern] for pattern in (*SPY_ON, *(f"{prefix}*" for prefix in prefixes))]
+            lines += [["SUBSCRIBE", channel] for channel in SPY_ON]
+            lines += [[word, channel, world.seed.word] for channel in others for word in ("PUBLISH", "SPUBLISH")]
+            for words in lines:
+                tried = world.attempt(instance, user, *words)
+                if not (tried.denied or words[1] in held):
+                    yield Finding(user, f"{instance} {words[0]} {words[1]}", str(tried))
+                    world.session(instance, user).connection_pool.disconnect()
+
+
+@probe(
+    "P33",
+    "What is said on a channel is heard by who is declared to listen, and by nobody else",
+    area="channels",
+    sources=SOURCES,
+)
+def heard(world: World) -> Iterator[Finding]:
+    """Each user speaks where it may; every user tries to listen."""
+    said = 0
+    for instance in world.instances:
+        for speaker in _holders(world, instance, "publish"):
+            for listener in world.users(instance):
+                for channel in _channels(world, instance, speaker):
+                    said += 1
+                    may = listener in _holders(world, instance, "subscribe") and reach.matches(
+                        channel, _patterns(world, instance, listener)
+                    )
+                    hears = _hears(world, instance, listener, speaker, channel)
+                    if hears != may:
+                        yield Finding(
+                            listener, f"{instance} {channel}", f"{'hears' if hears else 'does not hear'} {speaker}"
+                        )
+    require(said, "nobody is declared to speak on a channel")
+
+
+def _holders(world: World, instance: str, command: str) -> list[str]:
+    return [user for user in world.users(instance) if reach.lists(world.declared, user, instance, command)]
+
+
+def _patterns(world: World, instance: str, user: str) -> list[str]:
+    return [pattern for grant in reach.grants_of(world.declared, user, instance) for pattern in grant.channels]
+
+
+def _channels(world: World, instance: str, user: str) -> list[str]:
+    grants = reach.grants_of(world.declared, user, instance)
+    return [p.replace("*", MARK) for grant in grants if "publish" in grant.commands for p in grant.channels]
+
+
+def _hears(world: World, instance: str, listener: str, speaker: str, channel: str) -> bool:
+    with world.connect(instance, listener) as client, client.pubsub() as ear:
+        try:
+            ear.subscribe(channel)
+            ear.get_message(timeout=SECONDS)
+            attempt(world.session(instance, speaker), "PUBLISH", channel, world.seed.word)
+            message = ear.get_message(timeout=SECONDS)
+        except redis.RedisError:
+            return False
+    return bool(message and message["data"] == world.seed.word)
+
+
+@probe("P34", "The server tells nobody what happens to keys", area="channels", sources=SOURCES, live=False)
+def events(world: World) -> Iterator[Finding]:
+    for instance in world.instances:
+        admin = world.admin(instance)
+        with admin.pubsub() as ear:
+            ear.psubscribe("__key*__:*")
+            require(ear.get_message(timeout=5), "the administrator cannot listen")
+            world.victims(instance)
+            if ear.get_message(timeout=SECONDS):
+                yield Finding("admin", f"{instance} __key*__:*", "changes of keys are told to who listens")

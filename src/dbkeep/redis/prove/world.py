@@ -1,0 +1,161 @@
+"""A world: the instances as declared, with planted keys, and real connections to them as real users over TLS."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import redis
+
+from dbkeep.checks.access import agreed_tls
+from dbkeep.errors import DbkeepError
+from dbkeep.redis.connect import connect
+from dbkeep.redis.declared import ADMIN, Declared
+from dbkeep.redis.prove import commands, reach
+from dbkeep.redis.prove.attempts import Attempt, attempt
+from dbkeep.redis.prove.commands import Command
+from dbkeep.redis.prove.seed import SECONDS, Seed
+from dbkeep.settings import RedisSettings
+
+Open = Callable[..., redis.Redis]
+"""Takes instance, user (None: not logged on) and options of the driver; `plain=True` leaves TLS out."""
+# What an auditor must hold for the matrix: the table of commands, and the server's answer about each of them.
+AUDITS = ("acl|dryrun", "command|docs", "command|info", "command|getkeysandflags", "config|get")
+ANSWER_SECONDS = 20
+
+
+class ThrowAway(Protocol):
+    """Servers of one's own, which nothing binds."""
+
+    settings: RedisSettings
+
+    def renewed(self) -> AbstractContextManager[World]:
+        """Other servers with the same settings, and users and functions as declared."""
+        ...
+
+
+class World:
+    """`first` are names of what to try before the rest, where a probe has a choice.
+
+    `open_session` logs on over TLS; `throw_away` is there only where the servers may be spoilt. `ports` are where TLS
+    is spoken on this machine, by instance; `passwords` are in clear, by user.
+    """
+
+    errors: tuple[type[Exception], ...] = (redis.RedisError, DbkeepError)
+
+    def __init__(
+        self,
+        declared: Declared,
+        seed: Seed,
+        open_session: Open,
+        *,
+        ports: dict[str, int],
+        authority: Path,
+        passwords: Mapping[str, str],
+        throw_away: ThrowAway | None = None,
+    ) -> None:
+        self.declared, self.seed, self.ports, self.authority = declared, seed, ports, authority
+        self.passwords = passwords
+        self._open, self._throw_away = open_session, throw_away
+        self.first: frozenset[str] = frozenset()
+        self._stack = ExitStack()
+        self._sessions: dict[tuple[str, str], redis.Redis] = {}
+        self._commands: dict[str, tuple[Command, ...]] = {}
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def describe(self, error: Exception) -> str:
+        return " ".join(str(error).split())
+
+    @property
+    def is_copy(self) -> bool:
+        return self._throw_away is not None
+
+    @property
+    def throw_away(self) -> ThrowAway:
+        """What the world is a copy on. Raises ValueError where it is a live server."""
+        if self._throw_away is None:
+            raise ValueError("a live server is never touched as administrator")
+        return self._throw_away
+
+    @property
+    def instances(self) -> list[str]:
+        return list(self.declared.instances.instances)
+
+    def users(self, instance: str) -> list[str]:
+        """The users that `instance` is declared to have, but for the administrator; those to try `first` first."""
+        names = [
+            name for name in self.declared.acl.users if name != ADMIN and reach.grants_of(self.declared, name, instance)
+        ]
+        return sorted(names, key=lambda name: name not in self.first)
+
+    def strangers(self, instance: str) -> list[str]:
+        """The declared users that `instance` is declared not to have."""
+        return [name for name in self.declared.acl.users if not reach.grants_of(self.declared, name, instance)]
+
+    def connect(self, instance: str, user: str | None, **options: Any) -> redis.Redis:
+        """Return a new connection that answers as the server does; `options` override the driver's keywords."""
+        client = self._open(instance, user, **{"socket_timeout": ANSWER_SECONDS} | options)
+        client.response_callbacks.clear()
+        self._stack.callback(client.close)
+        return client
+
+    def session(self, instance: str, user: str) -> redis.Redis:
+        """Return the world's own connection as `user`, opened when first asked for."""
+        if (instance, user) not in self._sessions:
+            self._sessions[instance, user] = self.connect(instance, user)
+        return self._sessions[instance, user]
+
+    def admin(self, instance: str) -> redis.Redis:
+        """Return a connection that nothing binds. Raises ValueError where the world is a live server."""
+        if (instance, "") not in self._sessions:
+            opened = connect(instance, self.throw_away.settings.instances[instance])
+            self._sessions[instance, ""] = client = self._stack.enter_context(opened)
+            client.response_callbacks.clear()
+        return self._sessions[instance, ""]
+
+    def auditor(self, instance: str) -> redis.Redis:
+        """Return a connection that may ask about rights and settings: a declared user's where there is one.
+
+        Raises ValueError where a live server has no such user.
+        """
+        if self.is_copy:
+            return self.admin(instance)
+        for user in self.users(instance):
+            if all(reach.lists(self.declared, user, instance, name) for name in AUDITS):
+                return self.session(instance, user)
+        raise ValueError(f"no user of {instance} holds {', '.join(AUDITS)} in redis/acl.yml")
+
+    def attempt(self, instance: str, user: str, *words: str) -> Attempt:
+        """Try a command as `user`, on the world's own connection."""
+        return attempt(self.session(instance, user), *words)
+
+    def commands(self, instance: str) -> tuple[Command, ...]:
+        """Return every command that the server of `instance` knows."""
+        if instance not in self._commands:
+            self._commands[instance] = commands.read(self.auditor(instance).execute_command, self.function)
+        return self._commands[instance]
+
+    @property
+    def function(self) -> str:
+        """The first declared function: what a trial of FCALL calls."""
+        return next(iter(reach.functions(self.declared)), "none")
+
+    def victims(self, instance: str) -> dict[str, str]:
+        """Return the planted keys by prefix, after planting again those that are gone."""
+        found = self.seed.victims(self.declared, instance)
+        if self.is_copy:
+            for key in found.values():
+                self.admin(instance).execute_command("SET", key, self.seed.word, "EX", SECONDS)  # type: ignore[no-untyped-call]
+        return found
+
+    def agreed_tls(self, instance: str, *, at_most: ssl.TLSVersion, ciphers: str = "ALL") -> str | None:
+        """Return the TLS version that the server agrees to, None if to none."""
+        return agreed_tls(self.ports[instance], self.authority, at_most=at_most, ciphers=ciphers)
