@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
-import psycopg
 from rich.console import Console
 
 from dbkeep import evidence
 from dbkeep.checks.run import require_reachable
 from dbkeep.commands.plan import json_option
-from dbkeep.engines import declared_state
 from dbkeep.environment import Environment, checkout, read_environment
-from dbkeep.errors import DbkeepError, UsageError
-from dbkeep.postgresql import read_declared
-from dbkeep.postgresql.connect import one_line
-from dbkeep.postgresql.models import Context, Declared
-from dbkeep.postgresql.prove import budget as budgets
-from dbkeep.postgresql.prove import matrix, registry, server
-from dbkeep.postgresql.prove.budget import Budget
-from dbkeep.postgresql.prove.live import live
-from dbkeep.postgresql.prove.mutation import Outcome, mutate
-from dbkeep.postgresql.prove.probe import Probe, Result, run
-from dbkeep.postgresql.prove.report import Report
-from dbkeep.postgresql.prove.score import Score
-from dbkeep.postgresql.prove.text import print_report
-from dbkeep.postgresql.prove.world import World
+from dbkeep.errors import DbkeepError
+from dbkeep.prove import engine as engines
+from dbkeep.prove.budget import Budget
+from dbkeep.prove.engine import Engine
+from dbkeep.prove.mutation import Outcome
+from dbkeep.prove.probe import Probe, Result, World, run
+from dbkeep.prove.report import Report
+from dbkeep.prove.score import Score
+from dbkeep.prove.text import print_report
 
 THROW_AWAY = "throw-away"
 
 
 @click.command("prove")
-@click.argument("engine", type=click.Choice(("postgresql",)))
+@click.argument("engine", type=click.Choice(engines.NAMES))
 @click.option("-e", "--environment", "environment_name", metavar="ENV", help="Its live server, not a throw-away one.")
 @click.option("--context", type=click.Choice(("plain", "signed")), help="How the API must say whom it acts for.")
 @click.option("--version", type=int, metavar="N", help="The server's major version; the newest installed without it.")
@@ -46,37 +39,37 @@ THROW_AWAY = "throw-away"
 @json_option
 def prove_command(
     *,
-    engine: str,  # noqa: ARG001 - there is one so far
+    engine: str,
     environment_name: str | None,
-    context: Context | None,
+    context: str | None,
     version: int | None,
     probes: str,
     no_mutants: bool,
     as_json: bool,
 ) -> None:
-    """Attack PostgreSQL as every role, and break copies of it to see whether that is noticed.
+    """Attack an engine as every role, and break copies of it to see whether that is noticed.
 
-    The server is a throw-away one that is as declared here, or the live one of an environment: there every attempt is
-    rolled back, and nothing is broken. Exit 0: nothing was found and every mutant was caught; 1: otherwise.
+    The server is a throw-away one that is as declared here, or the live one of an environment: there nothing of an
+    attempt stays, and nothing is broken. --context and --version are PostgreSQL's. Exit 0: nothing was found and every
+    mutant was caught; 1: otherwise.
     """
     started = evidence.now()
-    if environment_name and (version or context):
-        raise UsageError("--version and --context are for a throw-away server: leave them out, or leave out -e")
     environment = read_environment(environment_name) if environment_name else None
-    declared = _declared(environment) if environment else read_declared(checkout(), context)
-    asked = registry.select([name.strip() for name in probes.split(",") if name.strip()])
-    budget = budgets.read(checkout(), declared, registry.ALL)
+    proved = engines.load(engine, checkout(), environment, {"version": version, "context": context})
+    asked = proved.select([name.strip() for name in probes.split(",") if name.strip()])
+    budget = proved.budget()
     with _Progress(quiet=as_json) as progress:
         if environment:
-            report = _attack_live(environment, declared, asked, budget, progress)
+            report = _attack_live(proved, environment, asked, budget, progress)
         else:
-            report = _attack_copy(declared, asked, budget, version, progress)
+            report = _attack_copy(proved, asked, budget, progress)
             if probes or no_mutants:
                 report = replace(report, why_not_mutated="not asked for")
             elif not report.passed:
                 report = replace(report, why_not_mutated="until the probes pass, what they catch means nothing")
             else:
-                report = replace(report, score=_mutate(declared, asked, budget, version, progress))
+                outcomes = proved.mutate(asked, budget, on_start=progress.expect, on_outcome=progress.count)
+                report = replace(report, score=Score(outcomes))
     path = _keep(report, started, environment_name or THROW_AWAY)
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
@@ -87,28 +80,20 @@ def prove_command(
     raise SystemExit(0 if report.passed else 1)
 
 
-def _declared(environment: Environment) -> Declared:
-    return Declared.model_validate(declared_state("postgresql", checkout(), environment.variables))
-
-
-def _attack_copy(
-    declared: Declared, asked: Sequence[Probe], budget: Budget, version: int | None, progress: _Progress
-) -> Report:
+def _attack_copy(proved: Engine, asked: Sequence[Probe[Any]], budget: Budget, progress: _Progress) -> Report:
     progress.say("starting a server as declared")
-    with server.start(declared, version=version) as made, made.world() as world:
-        return _attack(world, asked, budget, "a throw-away server as declared", progress)
+    with proved.copy() as world:
+        return _attack(proved, world, asked, budget, progress, where="a throw-away server as declared")
 
 
 def _attack_live(
-    environment: Environment, declared: Declared, asked: Sequence[Probe], budget: Budget, progress: _Progress
+    proved: Engine, environment: Environment, asked: Sequence[Probe[Any]], budget: Budget, progress: _Progress
 ) -> Report:
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        del os.environ[name]  # variables of the person's shell must not stand in for what is left out on purpose
     progress.say(f"reaching {environment.name}")
     require_reachable(environment.all_hosts)
-    with live(environment, declared) as world:
+    with proved.live(environment) as world:
         tried = [probe for probe in asked if probe.live]
-        report = _attack(world, tried, budget, f"the live server of {environment.name}", progress)
+        report = _attack(proved, world, tried, budget, progress, where=f"the live server of {environment.name}")
     return replace(
         report,
         not_tried=[probe for probe in asked if not probe.live],
@@ -117,33 +102,19 @@ def _attack_live(
     )
 
 
-def _attack(world: World, asked: Sequence[Probe], budget: Budget, where: str, progress: _Progress) -> Report:
+def _attack(
+    proved: Engine, world: World, asked: Sequence[Probe[Any]], budget: Budget, progress: _Progress, *, where: str
+) -> Report:
     progress.say("trying every privilege of every role")
     try:
-        cells = list(matrix.observe(world))
-        number = world.session(world.login_roles[0]).info.parameter_status("server_version") or ""
-    except psycopg.Error as error:
-        raise DbkeepError(f"{where}: {one_line(error)}: see `dbkeep check`") from None
+        version, matrix = proved.observe(world)
+    except world.errors as error:
+        raise DbkeepError(f"{where}: {world.describe(error)}: see `dbkeep check`") from None
     results: list[Result] = []
     for probe in asked:
         progress.say(f"{probe.id} {probe.title}")
         results += run(world, [probe])
-    return Report(where, number, cells, results, budget)
-
-
-def _mutate(
-    declared: Declared, asked: Sequence[Probe], budget: Budget, version: int | None, progress: _Progress
-) -> Score:
-    return Score(
-        mutate(
-            declared,
-            asked,
-            budget,
-            version=version,
-            on_start=progress.expect,
-            on_outcome=progress.count,
-        )
-    )
+    return Report(proved.title, where, version, matrix, results, budget)
 
 
 def _keep(report: Report, started: datetime, folder: str) -> Path:

@@ -11,12 +11,14 @@ from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import Declared
 from dbkeep.postgresql.prove import budget as budgets
 from dbkeep.postgresql.prove import registry, server
-from dbkeep.postgresql.prove.budget import Budget
-from dbkeep.postgresql.prove.mutants import Mutant, generate, sample, survey
-from dbkeep.postgresql.prove.mutation import LATENT, Outcome, mutate
-from dbkeep.postgresql.prove.probe import Finding, Probe
-from dbkeep.postgresql.prove.score import Score
+from dbkeep.postgresql.prove.mutants import Mutant, generate, survey
+from dbkeep.postgresql.prove.mutation import LATENT, mutate
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.budget import Budget
+from dbkeep.prove.mutant import sample
+from dbkeep.prove.mutation import Outcome
+from dbkeep.prove.probe import Finding, Probe
+from dbkeep.prove.score import Score
 
 ROOT = Path(__file__).parents[3]
 LEAST = 150

@@ -12,11 +12,11 @@ from dbkeep.cli import cli
 from dbkeep.postgresql import Declared
 from dbkeep.postgresql.prove import budget as budgets
 from dbkeep.postgresql.prove import matrix, registry, server
-from dbkeep.postgresql.prove.budget import Budget
-from dbkeep.postgresql.prove.probe import CannotTell, Finding, Probe, Result, require, run
 from dbkeep.postgresql.prove.seed import NAMES, TABLES, Seed
 from dbkeep.postgresql.prove.server import Server
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.budget import Budget
+from dbkeep.prove.probe import CannotTell, Finding, Probe, Result, require, run
 
 ROOT = Path(__file__).parents[3]
 

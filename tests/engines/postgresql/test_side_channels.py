@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from dbkeep.errors import DeclaredError
 from dbkeep.postgresql import Declared
 from dbkeep.postgresql.prove import budget as budgets
 from dbkeep.postgresql.prove import registry, server
-from dbkeep.postgresql.prove.budget import Budget
-from dbkeep.postgresql.prove.probe import Result, run
+from dbkeep.prove.budget import Budget
+from dbkeep.prove.probe import Result, run
 
 ROOT = Path(__file__).parents[3]
 SIDE_CHANNELS = ("P34", "P35", "P36", "P37", "P38", "P39", "P41", "P42", "P43", "P44")
@@ -63,12 +64,12 @@ def test_the_budget_holds_no_more_than_what_leaks(budget: Budget, results: list[
 
 
 def test_a_leak_that_is_not_in_the_budget_is_a_finding(budget: Budget, results: list[Result]) -> None:
-    less = budget.model_copy(update={"leaks": {k: v for k, v in budget.leaks.items() if k != "table_sizes"}})
+    less = replace(budget, leaks={k: v for k, v in budget.leaks.items() if k != "table_sizes"})
     beyond = {(finding.probe, finding.role) for result in results for finding in less.beyond(result)}
     assert {probe for probe, _ in beyond} == {"P38"}
     leak = budget.leaks["table_sizes"]
     fewer = leak.model_copy(update={"roles": tuple(role for role in leak.roles if role != "app_api")})
-    less = budget.model_copy(update={"leaks": {**budget.leaks, "table_sizes": fewer}})
+    less = replace(budget, leaks={**budget.leaks, "table_sizes": fewer})
     beyond = {(finding.probe, finding.role) for result in results for finding in less.beyond(result)}
     assert beyond == {("P38", "app_api")}
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from psycopg import sql
 
 from dbkeep.checks.attempts import Attempt, Statement, attempt
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding
 from dbkeep.postgresql.prove.world import Connection, World
+from dbkeep.prove.probe import Finding
 
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 MAINTAIN, WITH_MAINTAIN = "MAINTAIN", 170000
@@ -26,6 +27,8 @@ BY_COLUMN = ("SELECT", "INSERT", "UPDATE")
 WHOLE = frozenset({"*"})
 WHOLE_TABLE = ("TRUNCATE", "TRIGGER", "MAINTAIN")
 NOTHING: frozenset[str] = frozenset()
+LEGEND = """declared / granted / observed; a number is one of columns;
+* row security lets no row through: the table has no policy for it"""
 # What the relation is, not the role, is in the way: its type, no column id, no unique key, a view of groups.
 NOT_ABOUT_RIGHTS = ("42809", "42830", "42703", "42704", "55000")
 
@@ -99,7 +102,37 @@ class Cell:
     def is_empty(self) -> bool:
         return not (self.declared or self.granted or self.observed)
 
-    def shown(self, columns: frozenset[str] | None) -> str:
+    @property
+    def target(self) -> str:
+        return self.relation
+
+    @property
+    def action(self) -> str:
+        return self.privilege
+
+    @property
+    def is_tried(self) -> bool:
+        return self.observed is not None
+
+    @property
+    def text(self) -> str:
+        """The three in a short form each."""
+        three = "/".join(self._shown(columns) for columns in (self.declared, self.granted, self.observed))
+        return f"{three}*" if self.rowless else three
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "role": self.role,
+            "relation": self.relation,
+            "privilege": self.privilege,
+            "declared": sorted(self.declared),
+            "granted": sorted(self.granted),
+            "observed": None if self.observed is None else sorted(self.observed),
+            "declared_policies": sorted(self.declared_policies),
+            "live_policies": sorted(self.live_policies),
+        }
+
+    def _shown(self, columns: frozenset[str] | None) -> str:
         """Return a short form of one of the three: '-' for nothing, 'all', or the number of columns."""
         if columns is None:
             return "?"

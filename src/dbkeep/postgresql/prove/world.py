@@ -12,6 +12,7 @@ from psycopg import sql
 
 from chat_api.context import Signer
 from dbkeep.checks.attempts import Attempt, Statement, Step, act_for, attempt
+from dbkeep.postgresql.connect import one_line
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.prove.seed import Person, Seed
 
@@ -26,6 +27,8 @@ class World:
     """`first` are names of what to try before the rest, where a probe has a choice.
 
     `connect` logs on as a role; `superuser` exists only where the world is a copy that may be spoilt."""
+
+    errors: tuple[type[Exception], ...] = (psycopg.Error,)
 
     def __init__(
         self,
@@ -48,6 +51,9 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def describe(self, error: Exception) -> str:
+        return one_line(error) if isinstance(error, psycopg.Error) else str(error)
 
     @property
     def is_copy(self) -> bool:

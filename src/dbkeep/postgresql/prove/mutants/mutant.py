@@ -48,6 +48,10 @@ class Mutant:
     about: frozenset[str] = frozenset()
 
     @property
+    def shown(self) -> list[str]:
+        return [statement.as_string(None) for statement in self.statements]
+
+    @property
     def cluster_wide(self) -> bool:
         return bool(self.undo)
 

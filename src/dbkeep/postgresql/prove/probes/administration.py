@@ -9,8 +9,9 @@ import psycopg
 from psycopg import sql
 
 from dbkeep.postgresql import statements
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 INSUFFICIENT_PRIVILEGE = "42501"
 FORBIDDEN_TO_ALL = "0A000"  # ALTER SYSTEM where allow_alter_system is off (17 and newer)

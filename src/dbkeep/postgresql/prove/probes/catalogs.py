@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dbkeep.postgresql.files import PINNED
 from dbkeep.postgresql.models import Routine
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 ROLES = """
 SELECT rolname, rolcanlogin, rolinherit, rolbypassrls, rolconnlimit,

@@ -9,9 +9,10 @@ from uuid import uuid4
 from psycopg import sql
 
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.reach import Reach
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 API, MIGRATOR = "app_api", "chat_migrator"
 CHILD, CHILD_ENDS = b"CREATE TABLE chat.probe_child () INHERITS (chat.settings)", b"DROP TABLE chat.probe_child"

@@ -10,10 +10,11 @@ import psycopg
 
 from dbkeep.checks.attempts import INVALID_TEXT, Attempt, attempt
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.reach import Reach
 from dbkeep.postgresql.prove.seed import Person
 from dbkeep.postgresql.prove.world import Connection, World
+from dbkeep.prove.probe import Finding, require
 
 SOURCES = ("CIS PostgreSQL 17 4.7", "PostgreSQL manual 5.9 Row Security Policies")
 UNUSABLE = ("", " ", "0", "null", "00000000-0000-0000-0000-000000000000", "' OR true --", "{}")

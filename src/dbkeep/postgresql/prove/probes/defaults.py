@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from psycopg import sql
 
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 MAKE = (
     "CREATE TABLE {table} AS SELECT 1 AS one",

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from dbkeep.checks.attempts import Statement, attempt
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 # On each table of the declared state, {t}.
 ON_TABLE = (

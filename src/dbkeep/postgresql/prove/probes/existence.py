@@ -14,8 +14,9 @@ from psycopg import sql
 
 from dbkeep.checks.attempts import Attempt
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 SOURCES = ("PostgreSQL manual 5.9 Row Security Policies", "PostgreSQL manual 39.5 Rules and Privileges")
 API = "app_api"

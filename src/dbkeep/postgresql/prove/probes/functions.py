@@ -9,9 +9,10 @@ from uuid import uuid4
 from psycopg import sql
 
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.seed import TIES, Person
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 API = "app_api"
 NO_DATA_FOUND, UNIQUE_VIOLATION = "P0002", "23505"

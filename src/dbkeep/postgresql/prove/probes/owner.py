@@ -8,8 +8,9 @@ from psycopg import sql
 
 from dbkeep.checks.attempts import Statement, attempt
 from dbkeep.postgresql import statements
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 
 @probe(

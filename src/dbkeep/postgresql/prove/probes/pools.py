@@ -13,9 +13,10 @@ from psycopg_pool import ConnectionPool
 
 from dbkeep.checks.attempts import attempt
 from dbkeep.postgresql.prove import pooler, reach
-from dbkeep.postgresql.prove.probe import CannotTell, Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.probes.context import sees_only_own
 from dbkeep.postgresql.prove.world import Connection, World
+from dbkeep.prove.probe import CannotTell, Finding, require
 
 API = "app_api"
 WORKERS = 50

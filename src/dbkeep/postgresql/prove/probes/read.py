@@ -11,10 +11,11 @@ from psycopg import sql
 
 from dbkeep.checks.attempts import attempt
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.reach import Reach, foreign
 from dbkeep.postgresql.prove.seed import Person
 from dbkeep.postgresql.prove.world import Connection, World
+from dbkeep.prove.probe import Finding, require
 
 SOURCES = ("CIS PostgreSQL 17 4.7", "PostgreSQL manual 5.9 Row Security Policies")
 BY_KEY = "SELECT id FROM {t} WHERE id = ANY(%(ids)s)"

@@ -13,8 +13,9 @@ import psycopg
 from psycopg import sql
 
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import Connection, World
+from dbkeep.prove.probe import Finding, require
 
 API, AUTH = "app_api", "app_auth"
 RECURSION = "42P17"

@@ -9,9 +9,10 @@ from psycopg import sql
 
 from dbkeep.checks.attempts import Statement, attempt
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.reach import Reach, foreign
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 SYSTEM_SECRETS = (
     "pg_authid",

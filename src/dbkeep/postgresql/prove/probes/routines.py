@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from dbkeep.postgresql import statements
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 API = "app_api"
 

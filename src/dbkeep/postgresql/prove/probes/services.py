@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from dbkeep.checks.attempts import attempt
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.reach import Reach
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 AUTH = "app_auth"
 # The floors are for the API's role: without an active user they would stop every other role that they bound.

@@ -10,8 +10,9 @@ from uuid import uuid4
 from psycopg import sql
 
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 API = "app_api"
 ADVISORY_LOCK = 0x70726F6265

@@ -7,9 +7,10 @@ from typing import Any, LiteralString, NamedTuple
 from uuid import uuid4
 
 from dbkeep.checks.attempts import Attempt, Step, attempt
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.seed import Person
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 API, AUTH = "app_api", "app_auth"
 REQUEST: LiteralString = "SELECT chat.request_friendship(gen_random_uuid(), %s)"

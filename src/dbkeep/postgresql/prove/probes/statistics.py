@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from psycopg import sql
 
 from dbkeep.postgresql.prove import reach
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.reach import Reach
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding, require
 
 SOURCES = ("PostgreSQL manual 54 System Views: pg_stats", "PostgreSQL manual 53 System Catalogs: pg_class")
 VIEWS = {

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from statistics import NormalDist, median
 from uuid import UUID, uuid4
 
-from dbkeep.postgresql.prove.probe import Finding, probe
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.world import World
+from dbkeep.prove.probe import Finding
 
 API = "app_api"
 SAMPLES = 2000

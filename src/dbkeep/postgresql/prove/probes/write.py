@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from dbkeep.checks.attempts import Attempt, Statement, attempt
-from dbkeep.postgresql.prove.probe import Finding, probe, require
+from dbkeep.postgresql.prove.probe import probe
 from dbkeep.postgresql.prove.seed import Person
 from dbkeep.postgresql.prove.world import Connection, World
+from dbkeep.prove.probe import Finding, require
 
 API = "app_api"
 SOURCES = ("CIS PostgreSQL 17 4.7", "PostgreSQL manual: CREATE POLICY, Per-Command Policies")

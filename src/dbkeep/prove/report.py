@@ -6,33 +6,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbkeep.postgresql.prove import matrix
-from dbkeep.postgresql.prove.budget import Budget, Unused
-from dbkeep.postgresql.prove.matrix import Cell
-from dbkeep.postgresql.prove.probe import Finding, Probe, Result
-from dbkeep.postgresql.prove.score import Score
+from dbkeep.prove.budget import Budget, Unused
+from dbkeep.prove.matrix import Matrix
+from dbkeep.prove.probe import Finding, Probe, Result
+from dbkeep.prove.score import Score
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`where` and `version` are the server's; `not_tried` are the probes that would leave something on a live server.
+    """`engine` is its title, `where` and `version` are the server's.
+
+    `not_tried` are the probes that would leave something on a live server.
 
     `score` is None when nothing was mutated, and `why_not_mutated` says why.
     """
 
+    engine: str
     where: str
     version: str
-    cells: Sequence[Cell]
+    matrix: Matrix
     results: Sequence[Result]
     budget: Budget
-    not_tried: Sequence[Probe] = ()
+    not_tried: Sequence[Probe[Any]] = ()
     score: Score | None = None
     why_not_mutated: str = ""
     judge_unused: bool = field(default=True)
 
     @property
-    def disagreements(self) -> list[Finding]:
-        return list(matrix.findings(self.cells))
+    def disagreements(self) -> Sequence[Finding]:
+        return self.matrix.disagreements
 
     @property
     def unused(self) -> tuple[Unused, ...]:
@@ -58,9 +60,9 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         return {
             "where": self.where,
-            "postgresql": self.version,
+            self.engine.lower(): self.version,
             "passed": self.passed,
-            "matrix": [_cell(cell) for cell in self.cells],
+            "matrix": [cell.as_json() for cell in self.matrix.cells],
             "disagreements": [str(finding) for finding in self.disagreements],
             "probes": [self._probe(result) for result in self.results],
             "not_tried": [probe.id for probe in self.not_tried],
@@ -82,6 +84,7 @@ class Report:
             "sources": list(result.probe.sources),
             "seconds": round(result.seconds, 3),
             "problem": result.problem,
+            "notes": list(result.notes),
             "findings": [_finding(finding) for finding in beyond],
             "within_budget": [_finding(finding) for finding in result.findings if finding not in beyond],
         }
@@ -89,16 +92,3 @@ class Report:
 
 def _finding(finding: Finding) -> dict[str, str]:
     return {"role": finding.role, "target": finding.target, "observed": finding.observed, "leak": finding.leak}
-
-
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "role": cell.role,
-        "relation": cell.relation,
-        "privilege": cell.privilege,
-        "declared": sorted(cell.declared),
-        "granted": sorted(cell.granted),
-        "observed": None if cell.observed is None else sorted(cell.observed),
-        "declared_policies": sorted(cell.declared_policies),
-        "live_policies": sorted(cell.live_policies),
-    }

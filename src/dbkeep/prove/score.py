@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbkeep.postgresql.prove.mutation import CATALOG, Outcome
+from dbkeep.prove.mutation import Outcome
+from dbkeep.prove.probe import CATALOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _shown(outcome: Outcome) -> dict[str, Any]:
     return {
         "name": outcome.mutant.name,
         "kind": outcome.mutant.kind,
-        "statements": [statement.as_string(None) for statement in outcome.mutant.statements],
+        "statements": outcome.mutant.shown,
         "how": outcome.how,
         "caught_by": caught.probe.id if caught else None,
         "observed": (caught.problem or [str(finding) for finding in caught.findings][:3]) if caught else None,

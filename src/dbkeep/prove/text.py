@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dbkeep.postgresql.prove.matrix import Cell
-from dbkeep.postgresql.prove.probe import Finding, Result
-from dbkeep.postgresql.prove.report import Report
+from dbkeep.prove.matrix import Cell
+from dbkeep.prove.probe import Finding, Result
+from dbkeep.prove.report import Report
 
 MOST_FINDINGS = 8
 
 
 def print_report(report: Report, console: Console) -> None:
-    console.print(f"[bold]PostgreSQL {escape(report.version)}[/], {escape(report.where)}\n")
+    console.print(f"[bold]{escape(report.engine)} {escape(report.version)}[/], {escape(report.where)}\n")
     _print_matrix(report, console)
     _print_probes(report, console)
     _print_budget(report, console)
@@ -32,37 +33,44 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _print_matrix(report: Report, console: Console) -> None:
-    console.print("[bold]Who may do what[/]: declared / granted / observed; a number is one of columns;")
-    console.print("* row security lets no row through: the table has no policy for it")
+    matrix = report.matrix
+    console.print(f"[bold]Who may do what[/]: {escape(matrix.legend)}")
+    actions = ["may"] if matrix.in_words else list(dict.fromkeys(cell.action for cell in matrix.cells))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("role", "relation", *dict.fromkeys(cell.privilege for cell in report.cells)):
-        table.add_column(heading, no_wrap=True)
+    for heading in ("role", matrix.target, *actions):
+        table.add_column(heading, no_wrap=not matrix.in_words)
     rows: dict[tuple[str, str], list[Cell]] = {}
-    for cell in report.cells:
-        rows.setdefault((cell.role, cell.relation), []).append(cell)
+    for cell in matrix.cells:
+        rows.setdefault((cell.role, cell.target), []).append(cell)
     shown = {key: cells for key, cells in rows.items() if not all(cell.is_empty and cell.agrees for cell in cells)}
     last = ""
-    for (role, relation), cells in shown.items():
-        table.add_row(role if role != last else "", relation, *(_cell(cell) for cell in cells))
+    for (role, target), cells in shown.items():
+        texts = [_words_of(cells)] if matrix.in_words else [_text(cell) for cell in cells]
+        table.add_row(role if role != last else "", target, *texts)
         last = role
     console.print(table)
-    console.print(f"{len(rows) - len(shown)} more pairs of role and relation: nothing declared, granted or possible")
-    console.print(f"not to be tried: {sum(cell.observed is None for cell in report.cells)} cells, shown as ?\n")
+    more = len(rows) - len(shown)
+    console.print(f"{more} more pairs of role and {matrix.target}: nothing declared, granted or possible")
+    console.print(f"not to be tried: {sum(not cell.is_tried for cell in matrix.cells)} cells, shown as ?\n")
     for finding in report.disagreements:
         console.print(f"  [bold red]matrix[/] {escape(str(finding).strip())}")
 
 
-def _cell(cell: Cell) -> str:
+def _text(cell: Cell) -> str:
     if cell.is_empty and cell.agrees:
         return "[dim]-[/]"
-    text = "/".join(cell.shown(columns) for columns in (cell.declared, cell.granted, cell.observed))
-    text += "*" if cell.rowless else ""
-    return text if cell.agrees else f"[bold red]{text}[/]"
+    return escape(cell.text) if cell.agrees else f"[bold red]{escape(cell.text)}[/]"
+
+
+def _words_of(cells: Sequence[Cell]) -> str:
+    return ", ".join(_text(cell) for cell in cells if not (cell.is_empty and cell.agrees))
 
 
 def _print_probes(report: Report, console: Console) -> None:
     for result in report.results:
         console.print(f"{result.probe.id}  {_state(report, result)}  {escape(result.probe.title)}")
+        for note in result.notes:
+            console.print(f"       [dim]{escape(note)}[/]")
         for finding, count in Counter(report.budget.beyond(result)).most_common(MOST_FINDINGS):
             console.print(f"       [red]{escape(_words(finding))}[/]{f' ({count} times)' if count > 1 else ''}")
         more = len(set(report.budget.beyond(result))) - MOST_FINDINGS
@@ -90,7 +98,9 @@ def _state(report: Report, result: Result) -> str:
 
 
 def _print_budget(report: Report, console: Console) -> None:
-    console.print("[bold]Leak budget[/] (sql/leak_budget.yml): declared roles, and those observed")
+    if not report.budget.leaks:
+        return
+    console.print(f"[bold]Leak budget[/] ({report.budget.file}): declared roles, and those observed")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("leak", "probe", "declared", "observed"):
         table.add_column(heading)
