@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +54,28 @@ def attempt_all(client: redis.Redis, commands: Iterable[Sequence[str]]) -> list[
 
     Raises redis.ConnectionError when the connection is lost.
     """
-    pipeline = client.pipeline(transaction=False)
-    for words in commands:
-        pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
-    answers = pipeline.execute(raise_on_error=False)
-    return [_failed(answer) if isinstance(answer, redis.RedisError) else Attempt(answer) for answer in answers]
+    sent = [list(words) for words in commands]
+    connection = client.connection_pool.get_connection()
+    try:
+        connection.send_packed_command(connection.pack_commands(sent))  # type: ignore[no-untyped-call]
+        answers = [_answer(connection) for _ in sent]
+    except redis.RedisError:
+        connection.disconnect()  # type: ignore[no-untyped-call]
+        raise
+    finally:
+        client.connection_pool.release(connection)
+    return answers
+
+
+def _answer(connection: redis.Connection) -> Attempt:
+    """Read one answer as it is; the driver would close a connection that is not let in."""
+    try:
+        return Attempt(connection.read_response(disconnect_on_error=False))
+    except redis.RedisError as error:
+        failed = _failed(error)
+        if failed.lost:
+            raise
+        return failed
 
 
 def _failed(error: redis.RedisError) -> Attempt:
@@ -69,3 +87,16 @@ def _failed(error: redis.RedisError) -> Attempt:
         lost=isinstance(error, redis.ConnectionError | redis.TimeoutError)
         and not isinstance(error, redis.AuthenticationError),
     )
+
+
+@contextmanager
+def changed_settings(admin: redis.Redis, settings: Mapping[str, str]) -> Iterator[None]:
+    """Set `settings` for the block, and what was before after it. Raises redis.RedisError when one is refused."""
+    before = {name: admin.execute_command("CONFIG GET", name)[1] for name in settings}  # type: ignore[no-untyped-call]
+    try:
+        for name, value in settings.items():
+            admin.execute_command("CONFIG SET", name, value)  # type: ignore[no-untyped-call]
+        yield
+    finally:
+        for name, value in before.items():
+            attempt(admin, "CONFIG", "SET", name, value)

@@ -42,6 +42,10 @@ def targets(declared: Declared, instance: str) -> Iterator[Target]:
     keys += [pattern for grant in grants for pattern in (*grant.read, *grant.write, *grant.readwrite)]
     for pattern in dict.fromkeys(keys):
         yield Target(pattern, pattern.replace("*", MARK))
+    for keyspace in keyspaces(declared, instance):
+        # Whoever forgets the colon, or shortens a pattern, opens these.
+        near = keyspace.prefix.rstrip(":")
+        yield Target(f"{near} without :", f"{near}{MARK}")
     yield Target("other keys", UNDECLARED + MARK)
     channels = [f"{channel.prefix}*" for channel in declared.keyspaces.channels if channel.instance == instance]
     channels += [pattern for grant in grants for pattern in grant.channels]

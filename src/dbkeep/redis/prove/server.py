@@ -44,7 +44,9 @@ class Server:
         self._changed, self._folder = changed, folder
 
     def renewed(self) -> AbstractContextManager[World]:
-        return start(self.declared, changed=self._changed, memory_bytes=self.memory_bytes)
+        # A port is taken while these servers run.
+        changed = {name: {k: v for k, v in own.items() if k != "port"} for name, own in self._changed.items()}
+        return start(self.declared, changed=changed, memory_bytes=self.memory_bytes)
 
     @contextmanager
     def ended(self, instance: str, how: signal.Signals) -> Iterator[redis.Redis]:
@@ -58,7 +60,7 @@ class Server:
             os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
         finally:
             os.close(process)
-        wanted = self._directives(instance)
+        wanted = _directives(self.declared, instance, self._changed, self.memory_bytes)
         folder = self._folder / f"after-{how.name}"
         with (
             sandbox.start(folder, {instance: wanted}, data={instance: left.socket.parent}) as settings,
@@ -66,8 +68,8 @@ class Server:
         ):
             yield client
 
-    def _directives(self, instance: str) -> dict[str, str]:
-        return _directives(self.declared, instance, self._changed, self.memory_bytes)
+    def directives(self, instance: str) -> dict[str, str]:
+        return _directives(self.declared, instance, {}, self.memory_bytes)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -10,14 +12,15 @@ from typing import Any, Protocol
 
 import redis
 
-from dbkeep.checks.access import agreed_tls
+from dbkeep.checks.access import agreed_tls, verifying
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect
 from dbkeep.redis.declared import ADMIN, Declared
 from dbkeep.redis.prove import commands, reach
 from dbkeep.redis.prove.attempts import Attempt, attempt
 from dbkeep.redis.prove.commands import Command
-from dbkeep.redis.prove.seed import SECONDS, Seed
+from dbkeep.redis.prove.seed import MARK, SECONDS, Seed
+from dbkeep.redis.statements import directives
 from dbkeep.settings import RedisSettings
 
 Open = Callable[..., redis.Redis]
@@ -32,6 +35,14 @@ class ThrowAway(Protocol):
 
     settings: RedisSettings
 
+    def directives(self, instance: str) -> dict[str, str]:
+        """Return every setting as declared, whatever was changed."""
+        ...
+
+    def ended(self, instance: str, how: signal.Signals) -> AbstractContextManager[redis.Redis]:
+        """End an instance by a signal, and yield a connection to one that starts from the files that it left."""
+        ...
+
     def renewed(self) -> AbstractContextManager[World]:
         """Other servers with the same settings, and users and functions as declared."""
         ...
@@ -41,7 +52,7 @@ class World:
     """`first` are names of what to try before the rest, where a probe has a choice.
 
     `open_session` logs on over TLS; `throw_away` is there only where the servers may be spoilt. `ports` are where TLS
-    is spoken on this machine, by instance; `passwords` are in clear, by user.
+    is spoken on this machine, by instance; `passwords` are in clear, by user, and `secrets` are all of the vault.
     """
 
     errors: tuple[type[Exception], ...] = (redis.RedisError, DbkeepError)
@@ -55,10 +66,12 @@ class World:
         ports: dict[str, int],
         authority: Path,
         passwords: Mapping[str, str],
+        secrets: Mapping[str, str] | None = None,
         throw_away: ThrowAway | None = None,
     ) -> None:
         self.declared, self.seed, self.ports, self.authority = declared, seed, ports, authority
         self.passwords = passwords
+        self.secrets = dict(secrets or passwords)
         self._open, self._throw_away = open_session, throw_away
         self.first: frozenset[str] = frozenset()
         self._stack = ExitStack()
@@ -102,10 +115,21 @@ class World:
 
     def connect(self, instance: str, user: str | None, **options: Any) -> redis.Redis:
         """Return a new connection that answers as the server does; `options` override the driver's keywords."""
-        client = self._open(instance, user, **{"socket_timeout": ANSWER_SECONDS} | options)
+        client = self._open(
+            instance, user, **{"socket_timeout": ANSWER_SECONDS, "encoding_errors": "backslashreplace"} | options
+        )
         client.response_callbacks.clear()
         self._stack.callback(client.close)
         return client
+
+    def wire(self, instance: str, user: str | None) -> ssl.SSLSocket:
+        """Return an encrypted connection without a driver, logged on as `user` when given; the caller closes it."""
+        plain = socket.create_connection(("127.0.0.1", self.ports[instance]), ANSWER_SECONDS)
+        wire = verifying(self.authority).wrap_socket(plain, server_hostname="localhost")
+        if user is not None:
+            wire.sendall(f"AUTH {user} {self.passwords[user]}\r\n".encode())
+            wire.recv(len("+OK\r\n"))
+        return wire
 
     def session(self, instance: str, user: str) -> redis.Redis:
         """Return the world's own connection as `user`, opened when first asked for."""
@@ -143,6 +167,14 @@ class World:
             self._commands[instance] = commands.read(self.auditor(instance).execute_command, self.function)
         return self._commands[instance]
 
+    def written(self, instance: str, user: str) -> list[str]:
+        """Return the keys that a probe may have left where `user` may write."""
+        grants = reach.grants_of(self.declared, user, instance)
+        patterns = [pattern for grant in grants for pattern in (*grant.readwrite, *grant.write)]
+        planted = self.seed.victims(self.declared, instance).values()
+        own = [pattern.replace("*", f"{MARK}:own") for pattern in patterns]
+        return [*own, *(key for key in planted if reach.matches(key, patterns))]
+
     @property
     def function(self) -> str:
         """The first declared function: what a trial of FCALL calls."""
@@ -155,6 +187,19 @@ class World:
             for key in found.values():
                 self.admin(instance).execute_command("SET", key, self.seed.word, "EX", SECONDS)  # type: ignore[no-untyped-call]
         return found
+
+    def version(self, instance: str) -> tuple[int, ...]:
+        """Return the version of the server, such as (7, 0, 15)."""
+        said = str(self.auditor(instance).execute_command("INFO", "server"))  # type: ignore[no-untyped-call]
+        found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+        return tuple(map(int, found["redis_version"].split(".")))
+
+    def wanted_settings(self, instance: str) -> dict[str, str]:
+        """Return every declared setting; where the server is live, but for those that depend on its host."""
+        if self.is_copy:
+            return self.throw_away.directives(instance)
+        declared = directives(self.declared, instance, self.version(instance), {}, 0)
+        return {name: value for name, value in declared.items() if name != "maxmemory"}
 
     def agreed_tls(self, instance: str, *, at_most: ssl.TLSVersion, ciphers: str = "ALL") -> str | None:
         """Return the TLS version that the server agrees to, None if to none."""

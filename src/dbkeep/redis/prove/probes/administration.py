@@ -103,7 +103,7 @@ def _tried(world: World, lines: tuple[Lines, Lines]) -> Iterator[Finding]:
         for user in world.users(instance):
             for line in (*lines[0], *lines[1]) if world.is_copy else lines[0]:
                 name = _name(line, known)
-                if name is None or _is_declared(world, user, instance, name, line):
+                if name is None or _is_declared(world, user, instance, name):
                     continue
                 tries += 1
                 tried = world.attempt(instance, user, *line.split())
@@ -121,7 +121,7 @@ def _name(line: str, known: set[str]) -> str | None:
     return next((name for name in ("|".join([first, *others[:1]]), first) if name in known), None)
 
 
-def _is_declared(world: World, user: str, instance: str, name: str, line: str) -> bool:
+def _is_declared(world: World, user: str, instance: str, name: str) -> bool:
     """A function that nobody declared may be called by nobody, whoever may call others."""
     if name in reach.FIRST_ARGUMENT:
         return reach.lists(world.declared, user, instance, name) and not _names_function(world, user, instance, name)

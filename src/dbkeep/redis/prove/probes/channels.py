@@ -12,10 +12,12 @@ from dbkeep.redis.prove.attempts import attempt
 from dbkeep.redis.prove.probe import probe
 from dbkeep.redis.prove.seed import MARK, UNDECLARED
 from dbkeep.redis.prove.world import World
+from dbkeep.secrets import new_password
 
 SOURCES = ("Redis manual: ACL, Pub/Sub channels", "Redis manual: Pub/Sub")
 SPY_ON = ("*", "__key*__:*", "__keyspace@0__:*", "__keyevent@0__:*", "__keyevent@0__:expired", "__redis__:invalidate")
 SECONDS = 0.2
+NEW = "dbkeep_new"
 
 
 @probe("P32", "No user listens to or speaks on a channel of others", area="channels", sources=SOURCES)
@@ -91,9 +93,24 @@ def _hears(world: World, instance: str, listener: str, speaker: str, channel: st
 def events(world: World) -> Iterator[Finding]:
     for instance in world.instances:
         admin = world.admin(instance)
-        with admin.pubsub() as ear:
+        with admin.pubsub() as ear:  # type: ignore[no-untyped-call]
             ear.psubscribe("__key*__:*")
             require(ear.get_message(timeout=5), "the administrator cannot listen")
             world.victims(instance)
             if ear.get_message(timeout=SECONDS):
                 yield Finding("admin", f"{instance} __key*__:*", "changes of keys are told to who listens")
+
+
+@probe("P35", "A new user may do nothing before it is told what", area="channels", live=False,
+       sources=("redis.conf: acl-pubsub-default", *SOURCES))  # fmt: skip
+def new_user(world: World) -> Iterator[Finding]:
+    for instance in world.instances:
+        password = new_password()
+        rules = ("reset", "on", f">{password}", "+publish", "+get", "+ping")
+        require(attempt(world.admin(instance), "ACL", "SETUSER", NEW, *rules).answered, "no user can be made")
+        with world.connect(instance, None) as client:
+            require(attempt(client, "AUTH", NEW, password).answered, "a new user is not let in")
+            for words in (("PUBLISH", MARK, "x"), ("GET", MARK)):
+                if not attempt(client, *words).denied:
+                    yield Finding("(a new user)", f"{instance} {words[0]}", "is allowed by the command alone")
+        attempt(world.admin(instance), "ACL", "DELUSER", NEW)

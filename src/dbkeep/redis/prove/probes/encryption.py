@@ -11,11 +11,12 @@ from pathlib import Path
 from dbkeep import tls
 from dbkeep.checks.access import verifying
 from dbkeep.prove.probe import Finding, require
-from dbkeep.redis.prove.attempts import attempt
+from dbkeep.redis.prove.attempts import attempt, changed_settings
 from dbkeep.redis.prove.probe import probe
 from dbkeep.redis.prove.world import World
 
 ANYBODY = "(anybody)"
+ANY_CIPHER = "ALL:@SECLEVEL=0"
 SECONDS = 5
 SOURCES = ("Redis manual: TLS Support", "RFC 8996", "redis-baseline 56", "redis-baseline 58")
 
@@ -58,6 +59,11 @@ def old_versions(world: World) -> Iterator[Finding]:
         old = world.agreed_tls(instance, at_most=ssl.TLSVersion.TLSv1_1)
         if old is not None:
             yield Finding(ANYBODY, f"{instance} TLS", f"agrees to {old}")
+        if world.is_copy:
+            with changed_settings(world.admin(instance), {"tls-ciphers": ANY_CIPHER}):
+                old = world.agreed_tls(instance, at_most=ssl.TLSVersion.TLSv1_1)
+            if old is not None:
+                yield Finding(ANYBODY, f"{instance} TLS", f"agrees to {old} where no cipher is in the way")
         weak = world.agreed_tls(instance, at_most=ssl.TLSVersion.TLSv1_2, ciphers=others)
         if weak is not None:
             yield Finding(ANYBODY, f"{instance} TLS", f"agrees to {weak} with a cipher that is not declared")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dbkeep.prove.probe import Finding, require
 from dbkeep.redis.prove import reach
-from dbkeep.redis.prove.attempts import attempt
+from dbkeep.redis.prove.attempts import Attempt, attempt
 from dbkeep.redis.prove.probe import probe
 from dbkeep.redis.prove.seed import MARK
 from dbkeep.redis.prove.world import World
@@ -56,7 +56,7 @@ def _may_write(world: World, user: str, instance: str, key: str) -> bool:
     return reach.matches(key, [pattern for grant in grants for pattern in grant.readwrite])
 
 
-def _call(world: World, instance: str, user: str, key: str):  # noqa: ANN202
+def _call(world: World, instance: str, user: str, key: str) -> Attempt:
     return world.attempt(instance, user, "FCALL", LIMITER, "1", key, str(BURST), str(BURST), str(PERIOD))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbkeep.prove.probe import Finding, Note, require
+from dbkeep.redis.declared import Grant
 from dbkeep.redis.prove import reach
 from dbkeep.redis.prove.attempts import attempt, attempt_all
 from dbkeep.redis.prove.commands import Command
@@ -143,7 +144,7 @@ def existence(world: World) -> Iterator[Finding]:
     require(tried, "there is no key of another")
 
 
-def _rules(grant: reach.Grant) -> list[str]:
+def _rules(grant: Grant) -> list[str]:
     return [
         *(f"%R~{pattern}" for pattern in grant.read),
         *(f"%W~{pattern}" for pattern in grant.write),

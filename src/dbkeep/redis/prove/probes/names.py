@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dbkeep.prove.probe import Finding, require
 from dbkeep.redis.declared import ADMIN
 from dbkeep.redis.prove import reach
-from dbkeep.redis.prove.attempts import attempt
+from dbkeep.redis.prove.attempts import attempt, changed_settings
 from dbkeep.redis.prove.probe import probe
 from dbkeep.redis.prove.world import World
 
@@ -16,6 +16,8 @@ SOURCES = ("Redis manual: ACL", "redis-baseline 31", "own: RANDOMKEY named a key
 ENUMERATE = ("RANDOMKEY", "KEYS *", "SCAN 0 COUNT 1000", "DBSIZE", "PUBSUB CHANNELS", "PUBSUB NUMPAT", "OBJECT HELP")
 COUNTS = ("DBSIZE", "INFO keyspace", "MEMORY STATS")
 AT_ONCE = "0"
+# Ten milliseconds take a tenth of them, on the fastest processor.
+ROUNDS = 20_000_000
 
 
 @probe("P16", "No user enumerates keys or channels, or learns how many keys there are", area="names", sources=SOURCES)
@@ -39,26 +41,20 @@ def enumeration(world: World) -> Iterator[Finding]:
 def observers(world: World) -> Iterator[Finding]:
     """Each list is filled first as the services' own work would fill it."""
     for instance in world.instances:
-        admin = world.admin(instance)
-        (_, slower) = admin.execute_command("CONFIG GET", "slowlog-log-slower-than")  # type: ignore[no-untyped-call]
-        require(attempt(admin, "CONFIG SET", "slowlog-log-slower-than", AT_ONCE).answered, "slow log: cannot be filled")
-        try:
-            victims = world.victims(instance)
+        victims = world.victims(instance)
+        with changed_settings(world.admin(instance), {"slowlog-log-slower-than": AT_ONCE}):
             for user in world.users(instance):
                 for key in victims.values():
                     world.attempt(instance, user, "GET", key)
-        finally:
-            attempt(admin, "CONFIG SET", "slowlog-log-slower-than", slower)
         for user in world.users(instance):
             yield from _lists(world, instance, user)
 
 
 def _lists(world: World, instance: str, user: str) -> Iterator[Finding]:
-    own = next(iter(victims for victims in world.victims(instance).values()))
     word, target = world.seed.word, f"{instance} "
     if world.attempt(instance, user, "SLOWLOG", "GET", "200").holds(word):
         yield Finding(user, target + "SLOWLOG GET", "shows the keys of slow commands", leak="slow_commands")
-    if world.attempt(instance, user, "ACL", "LOG", "200").holds(own):
+    if world.attempt(instance, user, "ACL", "LOG", "200").holds(word):
         yield Finding(user, target + "ACL LOG", "shows the keys that others were denied", leak="denied_keys")
     listed = world.attempt(instance, user, "CLIENT", "LIST")
     if listed.holds(word):
@@ -87,3 +83,13 @@ def _secrets(world: World, instance: str, user: str) -> Iterator[Finding]:
             tried = world.attempt(instance, user, "CONFIG", "GET", name)
             if tried.answered and tried.answer and tried.answer[-1]:
                 yield Finding(user, f"{instance} CONFIG GET {name}", "shows a secret")
+
+
+@probe("P18", "A slow command is recorded", area="names", sources=("Redis manual: SLOWLOG",), live=False)
+def slow_commands(world: World) -> Iterator[Finding]:
+    for instance in world.instances:
+        admin = world.admin(instance)
+        busy = f"for i = 1, {ROUNDS} do end return '{world.seed.word}'"
+        require(attempt(admin, "EVAL", busy, "0").answered, f"{instance} runs no script of its administrator")
+        if not attempt(admin, "SLOWLOG", "GET", "200").holds(world.seed.word):
+            yield Finding("(server)", f"{instance} SLOWLOG", f"does not know a script of {ROUNDS} rounds")
