@@ -142,6 +142,8 @@ def _may_be_tried(world: World, user: str, command: Command, *, declared: bool) 
 
 def _observed(world: World, instance: str, user: str, target: Target, commands: Sequence[Command]) -> frozenset[str]:
     """Send each command. It was possible unless it was denied, whatever else was wrong with it."""
+    if not commands:
+        return frozenset()
     client = world.session(instance, user)
     at_once = [command for command in commands if command.group not in CHANGES_CONNECTION]
     answers = attempt_all(client, [_words(command, target) for command in at_once])

@@ -189,10 +189,10 @@ class World:
         return found
 
     def version(self, instance: str) -> tuple[int, ...]:
-        """Return the version of the server, such as (7, 0, 15)."""
+        """Return the server's own version, such as (7, 0, 15): Valkey tells that of a Redis too."""
         said = str(self.auditor(instance).execute_command("INFO", "server"))  # type: ignore[no-untyped-call]
         found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
-        return tuple(map(int, found["redis_version"].split(".")))
+        return tuple(map(int, found.get("valkey_version", found["redis_version"]).split(".")))
 
     def wanted_settings(self, instance: str) -> dict[str, str]:
         """Return every declared setting; where the server is live, but for those that depend on its host."""
