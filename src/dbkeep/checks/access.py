@@ -174,7 +174,9 @@ def redis_client(
     }
     if not plain:
         keywords |= {"connection_class": _Encrypted, "context": verifying(authority)}
-    if user is not None:
+    if user is None:
+        keywords |= {"driver_info": None}  # the driver says its name first, whose refusal would hide the answer too
+    else:
         keywords |= {"username": user, "password": password}
     return redis.Redis.from_pool(redis.ConnectionPool(**(keywords | options)))
 

@@ -27,6 +27,7 @@ VALUES = {
     "db": "0",
     "destination-db": "0",
     "host": "127.0.0.1",
+    "numfields": str(REPEATED),
     "numkeys": str(REPEATED),
     "operation": "AND",
     "path": "/nonexistent",
@@ -42,13 +43,10 @@ SMALL = "1"
 def words(name: str, arguments: Sequence[Argument], least: int, values: Mapping[str, str]) -> tuple[Word, ...]:
     """Return the shortest form of the command `name`, at least `least` words, with every mandatory argument.
 
-    `values` are for arguments by their names. Of optional ones only keys stand in it, and only where there is no other:
-    EVAL takes keys and needs none.
+    `values` are for arguments by their names. Optional keys that have a place stand in it too: EVAL needs none.
     """
     head: tuple[Word, ...] = tuple(word.upper() for word in name.split("|"))
-    made = (*head, *_all(name, arguments, {**VALUES, **values}, keys_too=False))
-    if Slot.KEY not in made:
-        made = (*head, *_all(name, arguments, {**VALUES, **values}, keys_too=True))
+    made = (*head, *_all(name, arguments, {**VALUES, **values}))
     return (*made, *[SMALL] * (least - len(made)))
 
 
@@ -58,24 +56,23 @@ def fill(template: Sequence[Word], keys: Sequence[str], channel: str) -> list[st
     return [next(supply) if word is Slot.KEY else channel if isinstance(word, Slot) else word for word in template]
 
 
-def _all(name: str, arguments: Sequence[Argument], values: Mapping[str, str], *, keys_too: bool) -> Iterator[Word]:
+def _all(name: str, arguments: Sequence[Argument], values: Mapping[str, str]) -> Iterator[Word]:
     for argument in arguments:
-        flags = argument.get("flags", ())
-        if "optional" in flags and not (keys_too and argument["type"] == "key"):
+        flags, token = argument.get("flags", ()), argument.get("token")
+        if "optional" in flags and not (argument["type"] == "key" and token is None):
             continue
         for number in range(REPEATED if "multiple" in flags else 1):
-            token = argument.get("token")
             if token is not None and (number == 0 or "multiple_token" in flags):
                 yield token
-            yield from _value(name, argument, values, keys_too=keys_too)
+            yield from _value(name, argument, values)
 
 
-def _value(name: str, argument: Argument, values: Mapping[str, str], *, keys_too: bool) -> Iterator[Word]:
+def _value(name: str, argument: Argument, values: Mapping[str, str]) -> Iterator[Word]:
     kind = argument["type"]
     if kind == "oneof":
-        yield from _all(name, [_fields(argument["arguments"][0])], values, keys_too=keys_too)
+        yield from _all(name, [_fields(argument["arguments"][0])], values)
     elif kind == "block":
-        yield from _all(name, [_fields(one) for one in argument["arguments"]], values, keys_too=keys_too)
+        yield from _all(name, [_fields(one) for one in argument["arguments"]], values)
     elif kind == "key":
         yield Slot.KEY
     elif argument["name"] in CHANNELS or (kind == "pattern" and name in CHANNEL_PATTERNS):

@@ -11,9 +11,9 @@ import redis
 from dbkeep.checks.access import Access
 from dbkeep.environment import Environment
 from dbkeep.errors import UsageError
-from dbkeep.redis.declared import Declared
+from dbkeep.redis.declared import Declared, Keyspace
 from dbkeep.redis.prove import reach
-from dbkeep.redis.prove.attempts import attempt
+from dbkeep.redis.prove.reach import Target
 from dbkeep.redis.prove.seed import SECONDS, Seed
 from dbkeep.redis.prove.world import World
 
@@ -56,33 +56,39 @@ def live(environment: Environment, declared: Declared) -> Iterator[World]:
             passwords=passwords,
             secrets=secrets,
         ) as world:
-            _plant(world)
+            plant(world)
             try:
                 yield world
             finally:
-                _remove(world)
+                remove(world)
 
 
-def _plant(world: World) -> None:
+def plant(world: World) -> None:
+    """Plant a key below every prefix where some user may write one and let it expire."""
     for keyspace in world.declared.keyspaces.keyspaces:
-        for user in world.users(keyspace.instance):
-            words = next((PLANT[kind] for kind in keyspace.types if _may(world, user, keyspace.instance, kind)), None)
-            if words is None:
-                continue
-            key = world.seed.key(keyspace.prefix)
-            tried = world.attempt(keyspace.instance, user, *(w.format(key=key, word=world.seed.word) for w in words))
-            if tried.answered:
+        key = world.seed.key(keyspace.prefix)
+        for user, kind in _planters(world, keyspace, key):
+            words = [word.format(key=key, word=world.seed.word) for word in PLANT[kind]]
+            if world.attempt(keyspace.instance, user, *words).answered:
                 world.attempt(keyspace.instance, user, "EXPIRE", key, SECONDS)
                 break
 
 
-def _may(world: World, user: str, instance: str, kind: str) -> bool:
-    return kind in PLANT and reach.lists(world.declared, user, instance, PLANT[kind][0].lower())
+def _planters(world: World, keyspace: Keyspace, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the users that may plant `key`, each with the type of it."""
+    commands = {command.name: command for command in world.commands(keyspace.instance)}
+    target = Target(keyspace.prefix, key)
+    for user in world.users(keyspace.instance):
+        for kind in keyspace.types:
+            needed = [PLANT[kind][0].lower(), *([] if kind == "string" else ["expire"])] if kind in PLANT else []
+            allowed = [reach.allows(world.declared, user, keyspace.instance, commands[n], target) for n in needed]
+            if needed and all(allowed):
+                yield user, kind
 
 
-def _remove(world: World) -> None:
-    """Remove what was planted and what a probe may have written into keys of its own."""
+def remove(world: World) -> None:
+    """Remove what was planted and what a probe may have written into keys of its own; the rest expires."""
     for instance in world.instances:
         for user in world.users(instance):
             for key in world.written(instance, user):
-                attempt(world.session(instance, user), "DEL", key)
+                world.attempt(instance, user, "DEL", key)

@@ -85,7 +85,7 @@ def start(declared: Declared, *, changed: Settings | None = None, memory_bytes: 
     folder.chmod(0o711)  # the servers' own user must reach its folder inside
     passwords = {user: new_password() for user in engine.users(declared)}
     try:
-        ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
         files = _certificates(folder)
         wanted = {name: _directives(declared, name, changed, memory_bytes) for name in names}
         encrypted = {name: sandbox.TLS(port, *files) for name, port in ports.items()}
@@ -132,7 +132,7 @@ def _certificates(folder: Path) -> tuple[Path, Path, Path]:
     return files
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     listeners = [socket.create_server((ADDRESS, 0)) for _ in range(number)]
     try:
         return [int(listener.getsockname()[1]) for listener in listeners]

@@ -26,7 +26,7 @@ from dbkeep.settings import RedisSettings
 Open = Callable[..., redis.Redis]
 """Takes instance, user (None: not logged on) and options of the driver; `plain=True` leaves TLS out."""
 # What an auditor must hold for the matrix: the table of commands, and the server's answer about each of them.
-AUDITS = ("acl|dryrun", "command|docs", "command|info", "command|getkeysandflags", "config|get")
+AUDITS = ("acl|cat", "acl|dryrun", "acl|list", "command|docs", "command|info", "command|getkeysandflags", "config|get")
 ANSWER_SECONDS = 20
 
 

@@ -89,7 +89,7 @@ def lent_commands(world: World) -> Iterator[Finding | Note]:
             require(attempt(world.admin(instance), "ACL", "SETUSER", LENT, *rules).answered, f"cannot lend to {user}")
             own = f"{MARK}:own" if not patterns else patterns[0].split("~", 1)[1].replace("*", f"{MARK}:own")
             with world.connect(instance, None) as client:
-                attempt(client, "AUTH", LENT, password)
+                require(attempt(client, "AUTH", LENT, password).answered, f"{LENT} is not let in")
                 for key in foreign:
                     commands = [*_all(world, instance, key, own), *_traps(own, key)]
                     for words in commands:
@@ -163,14 +163,18 @@ def _sides(world: World, instance: str, user: str, need: str) -> tuple[str, list
 
 
 def _all(world: World, instance: str, victim: str, own: str) -> Iterator[list[str]]:
-    """Yield every command on data with `victim` in each place for a key, and `own` in the others."""
-    for command in world.commands(instance):
+    """Yield every command on data with `victim` in every place for a key, and in each with `own` in the others.
+
+    Those that write come last, because they may take away what there is to read.
+    """
+    for command in sorted(world.commands(instance), key=lambda command: command.writes):
         if command.is_harmless and "blocking" not in command.flags and (world.is_copy or not command.writes):
             yield from _in_each_place(command, victim, own)
 
 
 def _in_each_place(command: Command, victim: str, own: str) -> Iterator[list[str]]:
-    for place in range(command.number_of_keys):
+    yield command.words(victim)
+    for place in range(command.number_of_keys if command.number_of_keys > 1 else 0):
         yield command.words(*(victim if number == place else own for number in range(command.number_of_keys)))
 
 
