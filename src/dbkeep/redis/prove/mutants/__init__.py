@@ -16,7 +16,8 @@ SOURCES = (
 
 LATENT = frozenset(
     {
-        "another password added", "command of no use", "payload check skipped", "undeclared user", settings.LATENT,
+        "another password added", "payload check skipped", "undeclared user", rights.NO_USE, functions.SAME,
+        settings.LATENT,
     }
 )  # fmt: skip
 """Kinds that no attempt notices, or few: about these the catalogs are asked first."""

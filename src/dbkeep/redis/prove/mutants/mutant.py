@@ -26,4 +26,4 @@ class Mutant:
             for instance, changed in self.settings.items()
             for name, value in changed.items()
         ]
-        return [*settings, *(f"{instance}: {' '.join(words)[:120]}" for instance, *words in self.commands)]
+        return [*settings, *(f"{instance}: {' '.join(words)}" for instance, *words in self.commands)]

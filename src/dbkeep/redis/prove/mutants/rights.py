@@ -19,6 +19,8 @@ DANGEROUS = (
 )  # fmt: skip
 # Settings refuse them to everybody.
 CLOSED = ("debug", "module")
+NO_USE = "command of no use"
+"""Kind of the mutants that give a user what it cannot use without something else."""
 CATEGORIES = (
     "all", "admin", "dangerous", "keyspace", "read", "write", "scripting", "pubsub", "blocking", "stream", "list",
 )  # fmt: skip
@@ -72,17 +74,18 @@ def commands(world: World) -> Iterator[Mutant]:
                 if name in known and not reach.lists(world.declared, user, instance, name):
                     idle = known[name].has_keys and not _patterns(world, user, instance)
                     closed = name.partition("|")[0] in CLOSED
-                    yield _set(instance, user, "command of no use" if idle or closed else "command added", f"+{name}")
+                    yield _set(instance, user, NO_USE if idle or closed else "command added", f"+{name}")
 
 
 def categories(world: World) -> Iterator[Mutant]:
     """Yield each user with each category that holds a command it may not run."""
     for instance in world.instances:
-        held = {category for command in world.commands(instance) for category in command.categories}
         for user in world.users(instance):
             for name in CATEGORIES:
-                if name == "all" or f"@{name}" in held:
-                    yield _set(instance, user, "category added", f"+@{name}")
+                held = [c for c in world.commands(instance) if name == "all" or f"@{name}" in c.categories]
+                idle = all(c.has_keys for c in held) and not _patterns(world, user, instance)
+                if held:
+                    yield _set(instance, user, NO_USE if idle else "category added", f"+@{name}")
 
 
 def channels(world: World) -> Iterator[Mutant]:
