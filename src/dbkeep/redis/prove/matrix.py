@@ -21,6 +21,8 @@ from dbkeep.redis.prove.world import World
 
 LEGEND = "declared / granted (ACL DRYRUN) / observed, each a number of commands; the table of commands is the server's"
 
+KINDS = RUN, LOOK, READ, WRITE, BOTH = "run", "look", "read", "write", "read and write"
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -45,7 +47,7 @@ class Cell:
 
     @property
     def is_tried(self) -> bool:
-        return bool(self.tried)
+        return bool(self.tried) or not self.commands
 
     @property
     def text(self) -> str:
@@ -94,10 +96,8 @@ def _difference(words: str, commands: frozenset[str]) -> str:
 def _cells(world: World, instance: str, user: str, target: Target) -> Iterator[Cell]:
     fitting = [command for command in world.commands(instance) if target.fits(command)]
     granted = _granted(world.auditor(instance), user, target, fitting)
-    kinds: dict[str, list[Command]] = {}
-    for command in fitting:
-        kinds.setdefault(_kind(command), []).append(command)
-    for kind, commands in kinds.items():
+    for kind in KINDS:
+        commands = [command for command in fitting if _kind(command) == kind]
         names = frozenset(command.name for command in commands)
         declared = frozenset(c.name for c in commands if reach.allows(world.declared, user, instance, c, target))
         tried = [c for c in commands if _may_be_tried(world, user, c, declared=c.name in declared)]
@@ -108,11 +108,10 @@ def _cells(world: World, instance: str, user: str, target: Target) -> Iterator[C
 
 
 def _kind(command: Command) -> str:
+    """Return one of KINDS."""
     if not command.has_keys:
-        return "run"
-    return {(True, True): "read and write", (True, False): "read", (False, True): "write"}.get(
-        (command.reads, command.writes), "look"
-    )
+        return RUN
+    return {(True, True): BOTH, (True, False): READ, (False, True): WRITE}.get((command.reads, command.writes), LOOK)
 
 
 def _words(command: Command, target: Target) -> list[str]:
