@@ -27,6 +27,7 @@ from dbkeep.secrets import new_password
 from dbkeep.settings import RedisSettings
 
 ADDRESS = "127.0.0.1"
+MAXMEMORY = "maxmemory"
 MEMORY_BYTES = 80 * 1024 * 1024
 """What declared shares of memory are shares of: small, so that an instance is full in a moment."""
 
@@ -60,7 +61,7 @@ class Server:
             os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
         finally:
             os.close(process)
-        wanted = _directives(self.declared, instance, self._changed, self.memory_bytes)
+        wanted = _directives(_with(self.declared, self._changed), instance, self.memory_bytes)
         folder = self._folder / f"after-{how.name}"
         with (
             sandbox.start(folder, {instance: wanted}, data={instance: left.socket.parent}) as settings,
@@ -69,7 +70,7 @@ class Server:
             yield client
 
     def directives(self, instance: str) -> dict[str, str]:
-        return _directives(self.declared, instance, {}, self.memory_bytes)
+        return _directives(self.declared, instance, self.memory_bytes)
 
 
 @contextmanager
@@ -87,10 +88,12 @@ def start(declared: Declared, *, changed: Settings | None = None, memory_bytes: 
     try:
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         files = _certificates(folder)
-        wanted = {name: _directives(declared, name, changed, memory_bytes) for name in names}
+        held = _with(declared, changed)
+        wanted = {name: _directives(held, name, memory_bytes) for name in names}
         encrypted = {name: sandbox.TLS(port, *files) for name, port in ports.items()}
         with sandbox.start(folder / "server", wanted, tls=encrypted, memory_bytes=memory_bytes) as settings:
-            engine.apply(_with(settings, changed), declared, passwords)
+            engine.apply(settings, held, passwords)
+            _limit_memory(settings, changed)
             server = Server(declared, settings, changed, folder, memory_bytes)
 
             def open_session(instance: str, user: str | None, **options: Any) -> redis.Redis:
@@ -105,18 +108,25 @@ def start(declared: Declared, *, changed: Settings | None = None, memory_bytes: 
         shutil.rmtree(folder)
 
 
-def _with(settings: RedisSettings, changed: Settings) -> RedisSettings:
-    """Return the settings with which an apply leaves alone what was changed."""
+def _with(declared: Declared, changed: Settings) -> Declared:
+    """Return `declared` with what was changed, so that an apply leaves it alone."""
     instances = {
-        name: instance.model_copy(update={"host_settings": dict(changed.get(name, {}))})
-        for name, instance in settings.instances.items()
+        name: instance.model_copy(update={"settings": {**instance.settings, **changed.get(name, {})}})
+        for name, instance in declared.instances.instances.items()
     }
-    return settings.model_copy(update={"instances": instances})
+    return declared.model_copy(update={"instances": declared.instances.model_copy(update={"instances": instances})})
 
 
-def _directives(declared: Declared, instance: str, changed: Settings, memory_bytes: int) -> dict[str, str]:
-    version = sandbox.installed_version()
-    return directives(declared, instance, version, changed.get(instance, {}), memory_bytes)
+def _limit_memory(settings: RedisSettings, changed: Settings) -> None:
+    """Set the one setting that nobody declares as such: it comes from a share of the memory."""
+    for name, own in changed.items():
+        if MAXMEMORY in own:
+            with connect(name, settings.instances[name]) as client:
+                client.config_set(MAXMEMORY, own[MAXMEMORY])
+
+
+def _directives(declared: Declared, instance: str, memory_bytes: int) -> dict[str, str]:
+    return directives(declared, instance, sandbox.installed_version(), {}, memory_bytes)
 
 
 def _certificates(folder: Path) -> tuple[Path, Path, Path]:
