@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from .breakages.shell import redis
 from .conftest import UpLab, dbkeep
 
 
@@ -65,3 +66,31 @@ def test_a_hole_in_a_live_mongodb_is_found(lab: UpLab) -> None:
         mongodb_privilege(lab, "revokePrivilegesFromRole")
     found = {(probe["id"], finding["role"]) for probe in done.json["probes"] for finding in probe["findings"]}
     assert (done.status, found) == (1, {("P01", "chat_analytics"), ("P33", "chat_analytics")})
+
+
+def test_a_live_redis_is_proved_and_left_as_it_was(lab: UpLab) -> None:
+    before = lab.counts()["redis"]
+    done = dbkeep("prove", "redis", "-e", lab.name, "--json")
+    assert done.status == 0, done.out + done.err
+    after = lab.counts()["redis"]
+    # Keys of the rate limiter stay until they expire, within a minute.
+    assert {name: n for name, n in after.items() if "rl:" not in name} == {
+        name: n for name, n in before.items() if "rl:" not in name
+    }
+    document = done.json
+    assert document["disagreements"] == []
+    assert {"P12", "P27", "P40", "P50", "P51", "P52"} <= set(document["not_tried"])
+    assert len(document["probes"]) > 20
+    assert sum(cell["commands"] for cell in document["matrix"]) > 5000
+
+
+def test_a_hole_in_a_live_redis_is_found(lab: UpLab) -> None:
+    lab.run(redis("state", "ACL SETUSER svc_ws '(~sess:* +strlen)'"))
+    try:
+        done = dbkeep("prove", "redis", "-e", lab.name, "--probes", "P10,P15,P32", "--json")
+    finally:
+        repaired = dbkeep("apply", "-e", lab.name, "redis", "--allow-destructive")
+    assert repaired.status == 0, repaired.out + repaired.err
+    assert done.status == 1, done.out + done.err
+    assert {probe["id"] for probe in done.json["probes"] if probe["findings"]} == {"P10", "P15"}
+    assert any("granted, not declared: strlen" in line for line in done.json["disagreements"])

@@ -12,6 +12,7 @@ import ssl
 import tempfile
 import warnings
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,20 +143,9 @@ class Access:
 
     def redis(self, host: Host, instance: str, user: str | None, *, plain: bool = False, **options: Any) -> redis.Redis:
         """Return a client of one instance as `user`, or not logged on without one; `plain` leaves TLS out."""
-        keywords: dict[str, Any] = {
-            "host": "localhost",
-            "port": self.local_port(host, f"redis_{instance}_port"),
-            "socket_timeout": TIMEOUT_SECONDS,
-            "socket_connect_timeout": TIMEOUT_SECONDS,
-            "decode_responses": True,
-            "protocol": 2,  # the third begins with HELLO, whose refusal would hide the answer to the command
-            "retry": Retry(NoBackoff(), 0),
-        }
-        if not plain:
-            keywords |= {"ssl": True, "ssl_ca_certs": str(self.authority), "ssl_check_hostname": True}
-        if user is not None:
-            keywords |= {"username": user, "password": self._environment.secrets["redis"][user]}
-        return redis.Redis(**(keywords | options))
+        password = None if user is None else self._environment.secrets["redis"][user]
+        port = self.local_port(host, f"redis_{instance}_port")
+        return redis_client(port, self.authority, user, password, plain=plain, **options)
 
     def tls_version(
         self, host: Host, variable: str, *, at_most: ssl.TLSVersion, ciphers: str = "ALL", request: bytes = b""
@@ -166,13 +156,58 @@ class Access:
         handshake and answers with one byte.
         """
         port = self.local_port(host, variable)
-        return tls_version(port, self.authority, at_most=at_most, ciphers=ciphers, request=request)
+        return agreed_tls(port, self.authority, at_most=at_most, ciphers=ciphers, request=request)
 
 
-def tls_version(
+def redis_client(
+    port: int, authority: Path, user: str | None, password: str | None, *, plain: bool = False, **options: Any
+) -> redis.Redis:
+    """Return a client of the instance on a local port as `user`, or not logged on; `plain` leaves TLS out."""
+    keywords: dict[str, Any] = {
+        "host": "localhost",
+        "port": port,
+        "socket_timeout": TIMEOUT_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+        "decode_responses": True,
+        "protocol": 2,  # the third begins with HELLO, whose refusal would hide the answer to the command
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if not plain:
+        keywords |= {"connection_class": _Encrypted, "context": verifying(authority)}
+    if user is None:
+        keywords |= {"driver_info": None}  # the driver says its name first, whose refusal would hide the answer too
+    else:
+        keywords |= {"username": user, "password": password}
+    return redis.Redis.from_pool(redis.ConnectionPool(**(keywords | options)))
+
+
+def verifying(authority: Path) -> ssl.SSLContext:
+    """Return a context that trusts `authority` alone and verifies names."""
+    return _verifying(authority.read_text(encoding="ascii"))
+
+
+@cache
+def _verifying(authority: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority)
+    return context
+
+
+class _Encrypted(redis.SSLConnection):
+    """Connections that share a context: the driver would read all authorities of the system for each."""
+
+    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._context = context
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        return self._context.wrap_socket(sock, server_hostname=self.host)
+
+
+def agreed_tls(
     port: int, authority: Path, *, at_most: ssl.TLSVersion, ciphers: str = "ALL", request: bytes = b""
 ) -> str | None:
-    """Return the TLS version that a server on a local port agrees to, None if to none; as Access.tls_version."""
+    """Return the TLS version that the server on a local port agrees to, None if to none; see Access.tls_version."""
     context = ssl.create_default_context(cafile=str(authority))
     context.set_ciphers(f"{ciphers}:@SECLEVEL=0")  # what OpenSSL needs to offer TLS 1.1 at all
     with warnings.catch_warnings():

@@ -15,7 +15,7 @@ from dbkeep.prove.matrix import Matrix
 from dbkeep.prove.mutation import Outcome
 from dbkeep.prove.probe import Probe
 
-NAMES = ("postgresql", "mongodb")
+NAMES = ("postgresql", "mongodb", "redis")
 """The engines that have a proof: each has a class Engine in dbkeep.NAME.prove.engine."""
 
 

@@ -25,7 +25,7 @@ REDIS = (
     Breakage(("RD-ACL-06",), redis("cache", "ACL SETUSER svc_api +keys '~dbkeep:*'")),
     Breakage(("RD-FUN-01",), redis("cache", ROGUE)),
     Breakage(("RD-MEM-01",), redis("cache", "CONFIG SET maxmemory 0")),
-    Breakage(("RD-MEM-02",), redis("state", "CONFIG SET maxmemory-policy allkeys-lru")),
+    Breakage(("RD-MEM-02",), redis("cache", "CONFIG SET maxmemory-policy noeviction")),
     Breakage(("RD-PER-01",), redis("state", "CONFIG SET appendfsync no")),
     Breakage(("RD-PER-03",), redis("cache", "CONFIG SET save '3600 1'")),
     Breakage(("RD-PER-05",), redis("cache", "SET cache:probe 1"), redis("cache", "DEL cache:probe")),
@@ -39,4 +39,6 @@ REDIS = (
         "sudo chmod o+rx /var/lib/redis/state",
         "sudo chmod o-rx /var/lib/redis/state",
     ),
+    # Last, because from then on state refuses to write.
+    Breakage(("RD-MEM-03",), redis("state", "CONFIG SET maxmemory-clients 0 maxmemory 1mb")),
 )

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from chat_api.configuration import Address, Configuration, Credentials
 from chat_api.stores.mongodb import MongoDB
 from dbkeep import mongodb
-from dbkeep.checks.access import tls_version
+from dbkeep.checks.access import agreed_tls
 from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import Client, administrator, client
 from dbkeep.mongodb.models import Declared
@@ -90,7 +90,7 @@ class Server:
             empty=self._empty,
             log=self._folder / "server" / "mongod.log",
             store=self._store,
-            tls_version=lambda at_most: tls_version(self.settings.port, self.security.ca_file, at_most=at_most),
+            tls_version=lambda at_most: agreed_tls(self.settings.port, self.security.ca_file, at_most=at_most),
             memory=self._memory,
         ) as world:
             yield world

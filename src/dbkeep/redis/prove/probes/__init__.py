@@ -1,0 +1,1 @@
+"""The probes of Redis, by what they are about."""
