@@ -14,19 +14,39 @@ from pathlib import Path
 from dbkeep.redis.acl import ACLUser
 from dbkeep.redis.declared import Declared, Setting
 
+ENGINE = "redis"
 MEBIBYTE = 1024 * 1024
 HEADER = "# Written by dbkeep from redis/instances.yml: change that file, then run `dbkeep apply redis`.\n"
 # Directives of several words; in a file every other value with a space is one quoted word.
 SEVERAL_WORDS = frozenset({"bind", "client-output-buffer-limit", "oom-score-adj-values", "save"})
-# CONFIG SET refuses these on 7.0 and 8.0 ("immutable config", "protected config" while enable-protected-configs is no).
+# CONFIG SET refuses these on every server that has them ("immutable config", "protected config" while
+# enable-protected-configs is no), replicaof apart, which has a command of its own.
 STATIC = frozenset(
     {
         *("aclfile", "always-show-logo", "appenddirname", "appendfilename", "aof_rewrite_cpulist", "bgsave_cpulist"),
-        *("bio_cpulist", "cluster-enabled", "daemonize", "databases", "dbfilename", "dir", "disable-thp"),
+        *(
+            "bio_cpulist",
+            "cluster-config-file",
+            "cluster-enabled",
+            "cluster-port",
+            "daemonize",
+            "databases",
+            "dbfilename",
+            "dir",
+            "disable-thp",
+        ),
         *("enable-debug-command", "enable-module-command", "enable-protected-configs", "io-threads"),
-        *("io-threads-do-reads", "logfile", "pidfile", "rdbchecksum", "replicaof", "server_cpulist"),
+        *(
+            "io-threads-do-reads",
+            "logfile",
+            "pidfile",
+            "rdbchecksum",
+            "rdma-completion-vector",
+            "rdma-rx-size",
+            "server_cpulist",
+        ),
         *("set-proc-title", "socket-mark-id", "supervised", "syslog-enabled", "syslog-facility", "syslog-ident"),
-        *("tcp-backlog", "unixsocket", "unixsocketperm"),
+        *("tcp-backlog", "unixsocket", "unixsocketgroup", "unixsocketperm"),
     }
 )
 _UNITS = {"b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}
@@ -124,6 +144,8 @@ def save_users(instance: str) -> Commands:
 
 
 def set_setting(instance: str, name: str, value: str) -> Commands:
+    if name == "replicaof":
+        return Commands(instance, (("REPLICAOF", *(value.split() or ("NO", "ONE"))),))
     return Commands(instance, (("CONFIG", "SET", name, value),))
 
 
