@@ -84,8 +84,7 @@ def version(settings: RedisSettings) -> str:
     versions = {}
     for name, instance in settings.instances.items():
         with connect(name, instance) as client:
-            found = server_of(client.info("server"))
-            versions[name] = str(found).removeprefix("Redis ")
+            versions[name] = server_of(client.info("server")).short
     if len(set(versions.values())) == 1:
         return next(iter(versions.values()))
     return ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -15,6 +15,7 @@ from dbkeep.redis.acl import ACLUser, categories_in, parse_file
 from dbkeep.redis.server import Server, require_supported
 from dbkeep.redis.server import server as server_of
 from dbkeep.settings import RedisInstance, RedisServer
+from dbkeep.tls import is_signed_by
 
 HANDSHAKE_SECONDS = 5
 
@@ -50,8 +51,8 @@ class LiveInstance:
 def inspect(client: redis.Redis, name: str, instance: RedisInstance, server: RedisServer = "redis") -> LiveInstance:
     """Return the live state of the instance `name`.
 
-    Raises UsageError when it is not a supported version of `server` or a file is unreadable, DbkeepError when the TLS
-    port does not answer, and redis.RedisError.
+    Raises UsageError when it is not a supported version of `server`, a file is unreadable or the certificate is not its
+    authority's, DbkeepError when the TLS port does not answer, and redis.RedisError.
     """
     with client.pipeline(transaction=False) as pipeline:
         for section in ("server", "memory", "clients", "keyspace"):
@@ -116,8 +117,17 @@ def _text(path: Path) -> str:
 
 
 def _installed_certificate(instance: RedisInstance) -> str | None:
-    file = instance.host_settings.get("tls-cert-file")
-    return None if file is None else _fingerprint(_text(Path(file)))
+    file, authority = (instance.host_settings.get(name) for name in ("tls-cert-file", "tls-ca-cert-file"))
+    if file is None:
+        return None
+    certificate = _text(Path(file))
+    try:
+        trusted = authority is None or is_signed_by(certificate, _text(Path(authority)))
+    except ValueError:
+        trusted = False
+    if not trusted:
+        raise UsageError(f"{file}: is not signed by {authority}, so no client trusts it; run playbooks/site.yml")
+    return _fingerprint(certificate)
 
 
 def _served_certificate(instance: RedisInstance) -> str | None:

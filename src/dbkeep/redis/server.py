@@ -22,6 +22,11 @@ class Server:
     def __str__(self) -> str:
         return f"{self.name.capitalize()} {'.'.join(map(str, self.version))}"
 
+    @property
+    def short(self) -> str:
+        """Return 7.0.15 for Redis, and Valkey 8.1.1 for what the engine redis does not lead one to expect."""
+        return str(self).removeprefix("Redis ")
+
 
 def server(info: Mapping[str, Any]) -> Server:
     """Return the server that says `info` of itself (INFO server)."""

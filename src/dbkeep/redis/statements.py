@@ -109,6 +109,12 @@ def configuration_file(settings: Mapping[str, str]) -> str:
     return HEADER + "".join(f"{name} {_word(name, settings[name])}\n" for name in sorted(settings))
 
 
+def read_configuration(text: str) -> dict[str, str]:
+    """Return the settings of a text that `configuration_file` made."""
+    lines = (line.partition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: value.strip('"') for name, _, value in lines}
+
+
 def _word(name: str, value: str) -> str:
     if not value or (" " in value and name not in SEVERAL_WORDS):
         return f'"{value}"'

@@ -12,15 +12,19 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from dbkeep.errors import DbkeepError
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.declared import HOST_DIRECTIVES
 from dbkeep.redis.diff_settings import Rejection
+from dbkeep.redis.statements import read_configuration
 from dbkeep.sandbox import redis as sandbox
-from dbkeep.settings import RedisSettings
+from dbkeep.settings import RedisServer, RedisSettings
 
 TLS_FILES = ("tls-cert-file", "tls-key-file", "tls-ca-cert-file")
-# The server's words: ">>> 'databases 0': argument must be between 1 and 2147483647 inclusive".
+# In the server's words: a setting that it quotes, or what OpenSSL did not take.
 _QUOTED = re.compile(r">>> '(?P<setting>\S+).*?': (?P<reason>.*?); see ")
+_OF_TLS = re.compile(
+    r"# (?P<reason>(Failed to configure |Invalid tls-)(?P<setting>ciphersuites|ciphers|protocols).*?): \d+:"
+)
 
 
 def reject(host: RedisSettings, settings: Mapping[str, str]) -> Rejection | None:
@@ -36,8 +40,24 @@ def reject(host: RedisSettings, settings: Mapping[str, str]) -> Rejection | None
             with sandbox.start(Path(folder), {"trial": own}, tls=_tls(settings), program=program):
                 return None
         except DbkeepError as error:
-            found = _QUOTED.search(str(error))
-            return Rejection(found["setting"], found["reason"]) if found else Rejection("start", str(error))
+            return _rejection(str(error))
+
+
+def _rejection(said: str) -> Rejection:
+    if found := _QUOTED.search(said):
+        return Rejection(found["setting"], found["reason"])
+    if found := _OF_TLS.search(said):
+        return Rejection(f"tls-{found['setting']}", found["reason"])
+    return Rejection("start", said.partition("; see ")[0])
+
+
+def try_file(server: RedisServer, path: Path) -> None:
+    """Raise UsageError when the installed `server` does not start with the settings of a configuration file."""
+    settings = read_configuration(path.read_text(encoding="utf-8"))
+    found = reject(RedisSettings(server=server, instances={}, memory_bytes=0), settings)
+    if found:
+        line = f"{found.setting} {settings.get(found.setting, '')}"
+        raise UsageError(f"`{line}`: {server} does not take it: {found.reason}; correct redis/instances.yml")
 
 
 def _tls(settings: Mapping[str, str]) -> dict[str, sandbox.TLS]:

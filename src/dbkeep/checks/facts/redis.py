@@ -12,6 +12,7 @@ import redis
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.engines import required_settings
 from dbkeep.redis.connect import connect
+from dbkeep.redis.server import server
 from dbkeep.settings import RedisSettings
 
 CONFIGURATION = (
@@ -65,7 +66,7 @@ def describe(client: redis.Redis, attempts: list[list[str]]) -> dict[str, Any]:
     """Return what one instance says about itself. `client` is an administrator's, with decoded answers."""
     info: dict[str, Any] = client.info("everything")
     return {
-        "version": info["redis_version"],
+        "version": server(info).short,
         "memory": {name: info[name] for name in ("used_memory", "maxmemory", "maxmemory_policy")},
         "persistence": {
             name: info[name]
