@@ -9,7 +9,7 @@ from typing import Any
 
 from dbkeep.plan import Change, Risk
 from dbkeep.redis import risks, statements
-from dbkeep.redis.declared import Declared
+from dbkeep.redis.declared import HOST_DIRECTIVES, Declared
 from dbkeep.redis.defaults import defaults
 from dbkeep.redis.inspect import LiveInstance
 from dbkeep.settings import RedisInstance, RedisSettings
@@ -40,7 +40,9 @@ def diff(
     own = host.instances[name]
     declared_here = statements.directives(declared, name, live.version_numbers, own.host_settings, host.memory_bytes)
     undeclared = {key: value for key, value in defaults(live.identity).items() if key in live.settings}
-    state = _State(name, live, declared_here, undeclared | declared_here, declared.lines.get(name, {}))
+    places = {key: f"redis/instances.yml:{line}" for key, line in declared.lines.get(name, {}).items()}
+    places |= dict.fromkeys(own.host_settings.keys() - HOST_DIRECTIVES, "redis_settings")
+    state = _State(name, live, declared_here, undeclared | declared_here, places)
     refused = list(state.refused(rejection))
     out_of_reach = {change.target for change in refused}
     different = [key for key in state.different() if f"{name} {key}" not in out_of_reach]
@@ -50,32 +52,28 @@ def diff(
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """One instance's settings: `wanted` has the declared ones and what all others are when nothing is said."""
+    """One instance's settings: `wanted` has the declared ones and what all others are when nothing is said.
+
+    `places` says where a declared one stands.
+    """
 
     instance: str
     live: LiveInstance
     declared: Mapping[str, str]
     wanted: Mapping[str, str]
-    lines: Mapping[str, int]
+    places: Mapping[str, str]
 
     def refused(self, rejection: Rejection | None) -> Iterator[Change]:
         """Declared settings that this server does not know or whose value it does not take."""
-        problems = {
-            name: "has no such setting: move it below `since`"
-            for name in self.declared
-            if name not in self.live.settings
-        }
+        problems = {name: "has no such setting" for name in self.declared if name not in self.live.settings}
         if rejection and rejection.setting not in problems:
             problems[rejection.setting] = f"does not take it: {rejection.reason}"
         for name, problem in sorted(problems.items()):
             yield self._change(
                 "setting", name, f'is declared "{self.declared.get(name, "")}"', None,
                 before=self.live.settings.get(name), after=self.declared.get(name),
-                refused=f"{self._where(name)}{self.live.identity} {problem}",
+                refused=f"{self.places.get(name, name)}: {self.live.identity} {problem}",
             )  # fmt: skip
-
-    def _where(self, name: str) -> str:
-        return f"redis/instances.yml:{self.lines[name]}: " if name in self.lines else ""
 
     def different(self) -> list[str]:
         """Names of the settings that the server holds another value of."""
