@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbkeep.errors import UsageError
 from dbkeep.redis.acl import ACLUser
-from dbkeep.redis.declared import Declared, Setting
+from dbkeep.redis.declared import ELSEWHERE, Declared, Setting
 
 ENGINE = "redis"
 MEBIBYTE = 1024 * 1024
@@ -85,7 +86,11 @@ def directives(
 
     `host_settings` are the host's own directives, `memory_bytes` the memory that the declared share is a share of
     (maxmemory is rounded down to whole mebibytes, at least one).
+
+    Raises UsageError for a directive of the host that has its place elsewhere.
     """
+    for name in sorted(ELSEWHERE.keys() & host_settings.keys()):
+        raise UsageError(f"redis_settings: {instance}: {name}: {ELSEWHERE[name]}")
     own = declared.instances.instances[instance]
     settings: dict[str, Setting] = dict(declared.instances.settings)
     for since, later in declared.instances.since.items():
