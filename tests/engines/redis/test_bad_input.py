@@ -123,12 +123,13 @@ def test_a_server_lost_in_mid_apply_is_one_line_and_a_rerun_converges(
     instances = {name: directives(declared, name, version, {}, MEMORY_BYTES) for name in declared.instances.instances}
     made: list[Change] = []
     with sandbox.start(tmp_path, instances, memory_bytes=MEMORY_BYTES) as settings:
+        with as_admin("state", settings.instances["state"]) as client:
+            server = int(client.info("server")["process_id"])
 
         def kill(change: Change) -> None:
             made.append(change)
             if len(made) == 3:
-                with as_admin("state", settings.instances["state"], passwords["admin"]) as client:
-                    os.kill(int(client.info("server")["process_id"]), signal.SIGKILL)
+                os.kill(server, signal.SIGKILL)
 
         with pytest.raises(ApplyError) as error:
             engine.apply(settings, declared, passwords, on_change=kill)
