@@ -170,9 +170,9 @@ def installed_version(server: RedisServer = "redis") -> tuple[int, ...]:
 
 def find_programs() -> list[Program]:
     """Return the installed Redis and the servers of the other Debian release that `./dbkeep test` unpacks."""
-    unpacked: list[tuple[RedisServer, str]] = [("redis", "redis-server"), ("valkey", "valkey-server")]
-    found = redis_packages.commands()
-    return [find_program(), *(_program(server, tuple(found[name])) for server, name in unpacked if name in found)]
+    servers: list[RedisServer] = ["redis", "valkey"]
+    unpacked = redis_packages.commands()
+    return [find_program(), *(find_program(each, tuple(unpacked[each])) for each in servers if each in unpacked)]
 
 
 def _program(server: RedisServer, command: tuple[str, ...]) -> Program:

@@ -27,10 +27,10 @@ MIRROR = "http://deb.debian.org/debian"
 
 
 def commands() -> dict[str, list[str]]:
-    """Return the command that runs each unpacked server, by program name; empty where none is unpacked."""
+    """Return the command that runs each unpacked server, by its name; empty where none is unpacked."""
     place = _place()
     return {
-        path.name: [str(loader), "--library-path", str(loader.parent), str(path)]
+        path.name.removesuffix("-server"): [str(loader), "--library-path", str(loader.parent), str(path)]
         for loader in place.glob("usr/lib/*-linux-gnu*/ld-linux*.so.*")
         for path in sorted(place.glob("usr/bin/*-server"))
     }

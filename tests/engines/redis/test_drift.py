@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dbkeep.plan import Risk
-from dbkeep.sandbox.redis import Program, start
+from dbkeep.sandbox.redis import find_program, start
 
 from .conftest import SERVERS, Site
 
@@ -73,7 +73,7 @@ def test_a_loaded_module_waits_for_a_restart(server: str, of_server: OfServer, t
     command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-w", "-o", str(library), "-xc", "-"]
     subprocess.run(command, input=MODULE, text=True, check=True)
     library.chmod(0o755)
-    program = Program(site.settings.server, (0,), site.settings.command)
+    program = find_program(site.settings.server, site.settings.command)
     with start(tmp_path / "s", {"state": {"loadmodule": "./rogue.so"}, "cache": {}}, program=program) as started:
         other = Site(started, site.declared, site.passwords)
         (restart,) = (change for change in other.plan() if change.kind == "restart" and "rogue" in change.summary)
