@@ -9,7 +9,7 @@ from dbkeep.environment import Host
 UNITS = {
     "postgresql": ("postgresql@",),
     "mongodb": ("mongod.service",),
-    "redis": ("redis-server@state.service", "redis-server@cache.service"),
+    "redis": ("{server}-server@state.service", "{server}-server@cache.service"),
     "chat_api": ("chat-api.service",),
 }
 
@@ -17,8 +17,9 @@ UNITS = {
 def expected_services(target: Host, host_facts: dict[str, Any]) -> dict[str, dict[str, str] | None]:
     """Return the units that the host's groups ask for with systemd's properties, None for one that is not there."""
     found: dict[str, dict[str, str] | None] = {}
+    server = target.variables.get("redis_server", "redis")
     for group, prefixes in UNITS.items():
-        for prefix in prefixes if group in target.groups else ():
+        for prefix in [each.format(server=server) for each in prefixes] if group in target.groups else ():
             names = [name for name in host_facts["services"] if name.startswith(prefix)]
             found |= {name: host_facts["services"][name] for name in names} or {prefix: None}
     return found

@@ -8,7 +8,7 @@ from testinfra.host import Host as Testinfra
 from dbkeep.checks.control import control
 from dbkeep.checks.plugin import Observe
 
-SERVICE_ACCOUNTS = ("postgres", "mongodb", "redis", "chat_api")
+SERVICE_ACCOUNTS = ("postgres", "mongodb", "redis", "valkey", "chat_api")
 
 
 @control(

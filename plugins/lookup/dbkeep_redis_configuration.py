@@ -62,8 +62,9 @@ class LookupModule(LookupBase):
         host_settings, memory_bytes = self.get_option("host_settings"), self.get_option("memory_bytes")
         try:
             declared = read_declared(checkout())
+            return [
+                configuration_file(directives(declared, name, version, host_settings[name], memory_bytes))
+                for name in terms
+            ]
         except DbkeepError as error:
             raise AnsibleError(str(error)) from None
-        return [
-            configuration_file(directives(declared, name, version, host_settings[name], memory_bytes)) for name in terms
-        ]

@@ -18,7 +18,15 @@ from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redaction import redact, secret_values
 from dbkeep.remote import AGENT, call
 
-UNITS = ("postgresql@*", "mongod.service", "redis-server@*", "chat-api.service", "nftables.service", "dbkeep-*")
+UNITS = (
+    "postgresql@*",
+    "mongod.service",
+    "redis-server@*",
+    "valkey-server@*",
+    "chat-api.service",
+    "nftables.service",
+    "dbkeep-*",
+)
 
 COMMANDS = {
     "os.txt": "cat /etc/os-release && uname -a && uptime",

@@ -14,7 +14,8 @@ WITHHELD = "[withheld: a secret of the vault]"
 def secret_values(secrets: Any) -> frozenset[str]:
     """Return every secret string in a nested value, those of several lines line by line too.
 
-    Lines of PEM armour are left out: they are the same in every key.
+    Lines of PEM armour are left out, which are the same in every key, and a key's last line: it ends the public half,
+    which stands in certificates too.
     """
     return frozenset(value for value in _strings(secrets) if len(value) >= SHORTEST)
 
@@ -22,9 +23,9 @@ def secret_values(secrets: Any) -> frozenset[str]:
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value.strip()
-        for line in value.splitlines():
-            if not line.startswith("-----"):
-                yield line.strip()
+        lines = value.strip().splitlines()
+        for line in lines[1:-2] if value.startswith("-----BEGIN") else lines:
+            yield line.strip()
     elif isinstance(value, dict):
         for item in value.values():
             yield from _strings(item)

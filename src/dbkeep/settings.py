@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -90,6 +90,10 @@ class MongoDBSettings(Settings):
     members: tuple[str, ...] = ()
 
 
+# Valkey is a fork of Redis: its packages name programs, units, files and its user alike, with "valkey" for "redis".
+RedisServer = Literal["redis", "valkey"]
+
+
 class RedisInstance(Settings):
     """One instance by its local socket, as `admin`, whose password is in `password_file`.
 
@@ -108,8 +112,13 @@ class RedisInstance(Settings):
 
 
 class RedisSettings(Settings):
-    """The instances of the host, the memory that declared shares are shares of, and whether an apply may restart."""
+    """The instances of the host, the memory that declared shares are shares of, and whether an apply may restart.
 
+    All of them run `server`; `command` starts it where the one that is installed does not.
+    """
+
+    server: RedisServer = "redis"
+    command: tuple[str, ...] = ()
     instances: dict[str, RedisInstance]
     memory_bytes: int
     restart_allowed: bool = False

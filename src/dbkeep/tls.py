@@ -123,6 +123,20 @@ def sign(request: str, subject: Subject, *, private_key: str, authority: str, no
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def is_signed_by(certificate: str, authorities: str) -> bool:
+    """Say whether one of the certificates in `authorities` (PEM) signed `certificate` (PEM)."""
+    held = x509.load_pem_x509_certificate(certificate.encode())
+    return any(_is_issued_by(held, authority) for authority in x509.load_pem_x509_certificates(authorities.encode()))
+
+
+def _is_issued_by(held: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        held.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def why_renew(
     certificate: str | None, subject: Subject, *, private_key: str, authority: str, now: datetime | None = None
 ) -> str | None:
@@ -142,9 +156,7 @@ def _differences(
 ) -> Iterator[str]:
     if held.public_key() != _load_key(private_key).public_key():
         yield "it is for another key"
-    try:
-        held.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.encode()))
-    except (ValueError, TypeError, InvalidSignature):
+    if not _is_issued_by(held, x509.load_pem_x509_certificate(authority.encode())):
         yield "another authority signed it"
     if remaining < RENEW_BEFORE:
         yield f"it ends on {held.not_valid_after_utc:%Y-%m-%d}"

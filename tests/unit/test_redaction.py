@@ -1,6 +1,9 @@
 """Secrets of the vault are found and taken out of text."""
 
+import pytest
+
 from dbkeep.redaction import WITHHELD, holds_secret, redact, secret_values
+from dbkeep.tls import new_authority, new_private_key
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEG\nCCqGSM49AwEHBG0wawIBAQQg\n-----END PRIVATE KEY-----\n"
 VAULT = {
@@ -24,3 +27,12 @@ def test_every_secret_is_replaced_the_longer_first() -> None:
 
 def test_text_without_a_secret_stays_as_it_is() -> None:
     assert redact("all is well", secret_values(VAULT)) == "all is well"
+
+
+@pytest.mark.parametrize("length", range(1, 20))
+def test_a_certificate_shows_no_secret_of_its_key(length: int) -> None:
+    """Both hold the public key, and where its bytes come to lie in base64 depends on the length of the name."""
+    key = new_private_key()
+    values = secret_values({"ca_private_key": key})
+    assert not holds_secret(new_authority(key, "x" * length), values)
+    assert holds_secret(key, values)

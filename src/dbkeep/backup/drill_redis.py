@@ -13,16 +13,18 @@ from dbkeep.backup.redis import instance_counts
 from dbkeep.backup.restore_redis import open_part
 from dbkeep.backup.settings import BackupHost
 from dbkeep.redis.connect import connect
+from dbkeep.redis.server import server as server_of
 from dbkeep.sandbox import redis as sandbox
 
 
 def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proof) -> None:
     """Decrypt, check the dump's own checksum, load and compare keys and functions."""
-    dump = open_part(host.sets / part.set_id / part.engine, part, identity, folder)
+    server = host.with_redis()[1].server
+    dump = open_part(host.sets / part.set_id / part.engine, part, identity, folder, server)
     name = part.details["instance"]
-    with sandbox.start(folder / "server", {name: {"appendonly": "no"}}, data={name: dump}) as copy:
+    with sandbox.start(folder / "server", {name: {"appendonly": "no"}}, data={name: dump}, server=server) as copy:
         with connect(name, copy.instances[name]) as client:
-            proof.restored(str(client.info("server")["redis_version"]))
+            proof.restored(server_of(client.info("server")).short)
             state = client.info("persistence")
             loaded, expired = int(state["rdb_last_load_keys_loaded"]), int(state["rdb_last_load_keys_expired"])
             what = f"keys loaded, {expired} having expired since"

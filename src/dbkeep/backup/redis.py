@@ -24,7 +24,8 @@ from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.engines import engine
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.connect import connect
-from dbkeep.settings import RedisInstance, RedisSettings
+from dbkeep.redis.server import server
+from dbkeep.settings import RedisInstance, RedisServer, RedisSettings
 
 FILE_NAME = "dump.rdb.zst.age"
 SAVE_SECONDS = 3600
@@ -41,8 +42,7 @@ def prepare(job: Job) -> None:
     """Look at the instance and wait for a save that runs already. Raises DbkeepError when that does not end."""
     with connect(*_instance(job)) as client:
         _wait_for_save(client)
-        server = _info(client, "server")
-        job.facts["version"] = str(server["redis_version"])
+        job.facts["version"] = server(_info(client, "server")).short
         configuration = cast(dict[str, str], client.config_get(*CONFIGURATION))
         job.facts["configuration"] = configuration
         job.facts["functions"] = len(client.function_list())
@@ -69,15 +69,13 @@ def collect(job: Job, point: Fence) -> Part:
         _wait_for_save(client)
         state = _info(client, "persistence")
         if state["rdb_last_bgsave_status"] != "ok" or int(state.get("rdb_saves", 1)) == job.facts["saves"]:
-            raise DbkeepError(
-                f"redis {name}: BGSAVE failed; read the log of redis-server@{name} (disk full, no memory?)"
-            )
+            raise DbkeepError(f"redis {name}: BGSAVE failed; read the log of {backup.service} (disk full, no memory?)")
     after = instance_counts(settings, name)
     configuration = job.facts["configuration"]
     dump = Path(configuration["dir"]) / configuration["dbfilename"]
     # The open file stays this dump even when the server's own next save replaces the name.
     with dump.open("rb") as stream:
-        keys, expires = check_dump(stream)
+        keys, expires = check_dump(stream, settings.server)
         stored = seal(_blocks(stream), job.folder / FILE_NAME, job.settings.recipients)
     return job.part(
         point,
@@ -98,15 +96,15 @@ def collect(job: Job, point: Fence) -> Part:
     )
 
 
-def check_dump(stream: BinaryIO) -> tuple[int, int]:
-    """Return how many keys an RDB file holds and how many of them expire, as redis-check-rdb reads it, CRC included.
+def check_dump(stream: BinaryIO, server: RedisServer) -> tuple[int, int]:
+    """Return how many keys an RDB file holds and how many of them expire, as the server's own tool reads it.
 
     Raises UsageError when the tool is missing, DbkeepError when it finds the file damaged.
     """
-    descriptor = stream.fileno()
+    tool, descriptor = f"{server}-check-rdb", stream.fileno()
     try:
         done = subprocess.run(
-            ["redis-check-rdb", f"/proc/self/fd/{descriptor}"],
+            [tool, f"/proc/self/fd/{descriptor}"],
             pass_fds=(descriptor,),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -114,11 +112,11 @@ def check_dump(stream: BinaryIO) -> tuple[int, int]:
             check=False,
         )
     except FileNotFoundError:
-        raise UsageError("redis-check-rdb is not installed; install redis-tools") from None
+        raise UsageError(f"{tool} is not installed; install {server}-tools") from None
     found = {name: int(number) for number, name in re.findall(r"(\d+) (keys read|expires)\b", done.stdout)}
     if done.returncode != 0 or "RDB looks OK" not in done.stdout:
         reason = (done.stdout.strip().splitlines() or ["no output"])[-1]
-        raise DbkeepError(f"redis: the dump is damaged: redis-check-rdb says {reason}; save again")
+        raise DbkeepError(f"redis: the dump is damaged: {tool} says {reason}; save again")
     return found["keys read"], found["expires"]
 
 

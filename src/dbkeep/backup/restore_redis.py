@@ -24,19 +24,20 @@ from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect
 from dbkeep.sandbox import redis as sandbox
+from dbkeep.settings import RedisServer
 
 REWRITE_SECONDS = 3600
 LOAD_SECONDS = 600
 
 
-def open_part(folder: Path, part: Part, identity: str, workspace: Path) -> Path:
+def open_part(folder: Path, part: Part, identity: str, workspace: Path, server: RedisServer) -> Path:
     """Check and decrypt the part's dump into `workspace` and return its path. Raises DbkeepError when it is damaged."""
     packed, dump = workspace / "dump.rdb.zst", workspace / "dump.rdb"
     unseal(folder, part.files[0], packed, identity)
     inflate_to(packed, dump)
     packed.unlink()
     with dump.open("rb") as stream:
-        check_dump(stream)
+        check_dump(stream, server)
     return dump
 
 
@@ -51,13 +52,13 @@ def replace(host: BackupHost, part: Part, identity: str, service: Service, progr
 
     Raises DbkeepError when a step fails; the instance is then as it was.
     """
-    settings = host.with_redis()[0]
+    settings, live = host.with_redis()
     folder = host.sets / part.set_id / part.engine
     with tempfile.TemporaryDirectory(dir=host.settings.drill_directory) as workspace:
         Path(workspace).chmod(0o711)
-        dump = open_part(folder, part, identity, Path(workspace))
+        dump = open_part(folder, part, identity, Path(workspace), live.server)
         progress("redis: loading the dump in a throw-away server, which writes the append-only file")
-        made = _with_append_only_file(Path(workspace), dump, part.details["configuration"])
+        made = _with_append_only_file(Path(workspace), dump, part.details["configuration"], live.server)
         with set_aside(settings.data_directory, service, settings.os_user) as safety:
             for source in made:
                 shutil.move(source, settings.data_directory / source.name)
@@ -67,11 +68,15 @@ def replace(host: BackupHost, part: Part, identity: str, service: Service, progr
     return {"safety_copy": str(safety) if safety else None, "counts": live_counts(host)}
 
 
-def _with_append_only_file(workspace: Path, dump: Path, configuration: dict[str, str]) -> list[Path]:
+def _with_append_only_file(
+    workspace: Path, dump: Path, configuration: dict[str, str], server: RedisServer
+) -> list[Path]:
     names = {name: configuration[name] for name in ("appenddirname", "appendfilename")}
     folder = workspace / "conversion"
     with (
-        sandbox.start(folder, {"state": {"appendonly": "no", **names}}, data={"state": dump}) as settings,
+        sandbox.start(
+            folder, {"state": {"appendonly": "no", **names}}, data={"state": dump}, server=server
+        ) as settings,
         connect("state", settings.instances["state"]) as client,
     ):
         if configuration["appendonly"] == "yes":

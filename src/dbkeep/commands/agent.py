@@ -5,7 +5,8 @@ A JSON request comes on standard input, the JSON answer goes to standard output,
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 
@@ -19,7 +20,8 @@ from dbkeep.mongodb.members import wait_until_it_serves
 from dbkeep.plan import Change, hold_back
 from dbkeep.postgresql.connect import connect
 from dbkeep.postgresql.prove.seed import Seed
-from dbkeep.settings import MongoDBSettings, PostgreSQLSettings
+from dbkeep.redis.trial import try_file
+from dbkeep.settings import MongoDBSettings, PostgreSQLSettings, RedisServer
 
 
 @click.group(name="agent", hidden=True)
@@ -97,6 +99,14 @@ def people_command(action: str) -> None:
         if action == "add":
             Seed(request["mark"]).insert(connection)
     answer({"removed": removed})
+
+
+@agent_group.command("try-redis")
+@click.argument("server", type=click.Choice(get_args(RedisServer)))
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def try_redis_command(server: RedisServer, path: Path) -> None:
+    """Fail when the installed server does not start with the settings of a configuration file."""
+    try_file(server, path)
 
 
 @agent_group.command("describe")

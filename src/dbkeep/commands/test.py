@@ -14,7 +14,7 @@ from dbkeep.child import contained
 from dbkeep.debian_packages import ENGINES, LAB, install_packages, missing_programs
 from dbkeep.environment import checkout
 from dbkeep.lab.lab import require_root
-from dbkeep.sandbox import postgresql_packages
+from dbkeep.sandbox import postgresql_packages, redis_packages
 
 LINT = (
     ("ruff", "check"),
@@ -33,8 +33,9 @@ LINT = (
 def test_command(fast: bool, long_run: bool) -> None:
     """Run the tests. Exit 0 only if all of them ran and passed."""
     root = checkout()
-    install_packages((*ENGINES, *missing_programs("npm"), *(() if fast else LAB)))
+    install_packages((*ENGINES, *missing_programs("npm", "gcc"), *(() if fast else LAB)))
     postgresql_packages.install()
+    redis_packages.install()
     if not fast:
         require_root()
     failed = [name for name in map(_lint, LINT) if name]

@@ -14,10 +14,13 @@ from dbkeep.plan import Change, Plan
 from dbkeep.redis.connect import connect, errors_as_lines
 from dbkeep.redis.declared import ADMIN, Declared
 from dbkeep.redis.declared import read as read_declared
-from dbkeep.redis.diff import ENGINE, diff
-from dbkeep.redis.inspect import count_keys, inspect
+from dbkeep.redis.diff import diff
+from dbkeep.redis.diff_settings import KINDS, Rejection
+from dbkeep.redis.inspect import LiveInstance, count_keys, inspect
 from dbkeep.redis.passwords import require_passwords, with_administrator
-from dbkeep.redis.statements import Operation, Restart, WriteFile
+from dbkeep.redis.server import server as server_of
+from dbkeep.redis.statements import ENGINE, Operation, Restart, WriteFile, directives
+from dbkeep.redis.trial import reject
 from dbkeep.settings import RedisSettings
 
 __all__ = ["Declared", "apply", "counts", "plan", "read_declared", "users", "version"]
@@ -71,11 +74,14 @@ def apply(
 
 
 def version(settings: RedisSettings) -> str:
-    """Return the server's version, or each instance's where they differ. Raises DbkeepError without an answer."""
+    """Return the server's version, such as 7.0.15 or Valkey 8.1.1, or each instance's where they differ.
+
+    Raises DbkeepError without an answer.
+    """
     versions = {}
     for name, instance in settings.instances.items():
         with connect(name, instance) as client:
-            versions[name] = str(client.info("server")["redis_version"])
+            versions[name] = server_of(client.info("server")).short
     if len(set(versions.values())) == 1:
         return next(iter(versions.values()))
     return ", ".join(f"{name} {number}" for name, number in versions.items())
@@ -115,7 +121,27 @@ def _plan(
     live = {}
     for name, instance in settings.instances.items():
         with errors_as_lines(name, instance):
-            live[name] = inspect(clients[name], instance)
+            live[name] = inspect(clients[name], name, instance, settings.server)
     files = {instance.password_file for instance in settings.instances.values() if instance.password_file}
     stored = {path: path.read_text(encoding="utf-8").strip() for path in sorted(files)}
-    return Plan(ENGINE, tuple(diff(declared, live, settings, with_administrator(secrets, stored), stored)))
+    passwords = with_administrator(secrets, stored)
+    changes = diff(declared, live, settings, passwords, stored)
+    rejections = _rejections(settings, declared, live, changes)
+    if any(rejections.values()):
+        changes = diff(declared, live, settings, passwords, stored, rejections=rejections)
+    return Plan(ENGINE, tuple(changes))
+
+
+def _rejections(
+    settings: RedisSettings, declared: Declared, live: Mapping[str, LiveInstance], changes: list[Change]
+) -> dict[str, Rejection | None]:
+    """Ask, before the first change, what a server says of its settings; only where something of them is to change."""
+    changing = {change.target.split()[0] for change in changes if change.kind in KINDS}
+    rejections = {}
+    for name, instance in settings.instances.items():
+        if changing & {name, str(instance.config_file)}:
+            wanted = directives(
+                declared, name, live[name].version_numbers, instance.host_settings, settings.memory_bytes
+            )
+            rejections[name] = reject(settings, wanted)
+    return rejections

@@ -82,13 +82,14 @@ def _passwords(instance: RedisInstance, new_password: str | None) -> list[str | 
 def errors_as_lines(name: str, instance: RedisInstance) -> Iterator[None]:
     """Turn the driver's errors into DbkeepError lines that name the instance."""
     where = f"redis {name}: {instance.socket}"
+    unit = (instance.unit or f"redis-server@{name}").removesuffix(".service")
     try:
         yield
     except redis.exceptions.BusyLoadingError:
         raise DbkeepError(f"{where}: still loads its data; try again when it is done") from None
     except redis.TimeoutError as error:
-        raise DbkeepError(f"{where}: no answer: {error}; see journalctl -u redis-server@{name}") from None
+        raise DbkeepError(f"{where}: no answer: {error}; see journalctl -u {unit}") from None
     except redis.ConnectionError as error:
-        raise DbkeepError(f"{where}: {error}; is redis-server@{name} running?") from None
+        raise DbkeepError(f"{where}: {error}; is {unit} running?") from None
     except redis.RedisError as error:
         raise DbkeepError(f"{where}: {error}") from None

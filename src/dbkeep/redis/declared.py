@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, PlainValidator, StringConstraints
 
 from dbkeep.declared import Model, line_of, read_model, read_yaml
 from dbkeep.errors import DeclaredError
+from dbkeep.redis import defaults
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Command = Annotated[str, StringConstraints(pattern=r"^(@all|[a-z][a-z.]*(\|[a-z_-]+)?)$")]
 Pattern = Annotated[str, StringConstraints(pattern=r"^[^\s()%~&]+$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9:_-]*:$")]
 Directive = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
-Value = Annotated[str, StringConstraints(pattern=r'^[^\r\n"]*$')]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")]
-Setting = bool | int | Value
+
+
+def _setting(value: object) -> bool | int | str:
+    if isinstance(value, bool | int) or (isinstance(value, str) and re.fullmatch(r'[^\r\n"]*', value)):
+        return value
+    raise ValueError("a setting is a number, true, false, or words in one line without quotes")
+
+
+Setting = Annotated[bool | int | str, PlainValidator(_setting)]
 
 ADMIN = "admin"
 # Only the host knows these; the role gives them through the agent's settings.
@@ -29,6 +38,18 @@ HOST_DIRECTIVES = frozenset(
         *("tls-replication", "unixsocket"),
     }
 )
+# What has its own place, and why it is not a setting here.
+ELSEWHERE = {
+    "maxmemory": "comes from memory_share: declare that",
+    **dict.fromkeys(("daemonize", "pidfile", "supervised"), "belongs to the systemd unit"),
+    **dict.fromkeys(
+        ("masterauth", "masteruser", "requirepass", "user"), "users stand in acl.yml, their passwords in the vault"
+    ),
+    "include": "the instance has one file, made from this one",
+    "loadmodule": "no module is managed: its commands and its memory would be outside the declared state",
+    "rename-command": "who may run a command stands in acl.yml; a renamed one is hidden, not forbidden",
+    "replicaof": "belongs to the host",
+}
 
 
 class Loss(StrEnum):
@@ -116,12 +137,16 @@ class Library(Model):
 
 
 class Declared(Model):
-    """Everything the agent needs to plan and apply; round-trips through JSON."""
+    """Everything the agent needs to plan and apply; round-trips through JSON.
+
+    `lines` says where in instances.yml an instance's setting stands, for errors that only its server can raise.
+    """
 
     instances: Instances
     keyspaces: Keyspaces
     acl: ACL
     libraries: tuple[Library, ...]
+    lines: dict[Name, dict[Directive, int]] = Field(default_factory=dict)
 
     def grants(self, user: str, instance: str) -> tuple[Grant, ...]:
         """Return what `user` may do on `instance`; empty if the user does not exist there."""
@@ -139,12 +164,26 @@ def read(root: Path) -> Declared:
         keyspaces=read_model(folder / "keyspaces.yml", Keyspaces),
         acl=read_model(folder / "acl.yml", ACL),
         libraries=tuple(_read_library(path) for path in sorted((folder / "functions").glob("*.lua"))),
+        lines=_setting_lines(folder / "instances.yml"),
     )
     _check_instances(declared, folder / "instances.yml")
     _check_users(declared, folder / "acl.yml")
     _check_keyspaces(declared, folder / "keyspaces.yml")
     _check_grants(declared, folder / "acl.yml")
     return declared
+
+
+def _setting_lines(path: Path) -> dict[str, dict[str, int]]:
+    """Return the line of every setting by instance; what an instance declares itself comes before what all share."""
+    _, lines = read_yaml(path)
+    names = [str(at[1]) for at in lines if len(at) == 2 and at[0] == "instances"]
+    depth = {"settings": 2, "since": 3}
+    shared = {str(at[-1]): line for at, line in lines.items() if at and len(at) == depth.get(str(at[0]))}
+    own = {
+        name: {str(at[3]): line for at, line in lines.items() if at[:3] == ("instances", name, "settings") and at[3:]}
+        for name in names
+    }
+    return {name: shared | own[name] for name in names}
 
 
 def _read_library(path: Path) -> Library:
@@ -171,12 +210,24 @@ def _check_instances(declared: Declared, path: Path) -> None:
                 raise _fail(path, f"functions/{function}.lua does not exist", "instances", name, "functions", index)
     for location, settings in scopes:
         for directive in settings:
-            if directive in HOST_DIRECTIVES:
-                raise _fail(path, "belongs to the host: set it through the role redis", *location, directive)
-            if directive == "maxmemory":
-                raise _fail(path, "comes from memory_share: declare that", *location, directive)
+            _check_directive(directive, path, location)
     if sum(instance.memory_share for instance in declared.instances.instances.values()) >= 1:
         raise _fail(path, "the instances' memory_share add up to the whole host or more", "instances")
+
+
+def _check_directive(directive: str, path: Path, location: tuple[str, ...]) -> None:
+    """Refuse what has its place elsewhere, what no server knows, and what one knows and another does not."""
+    if directive in HOST_DIRECTIVES:
+        raise _fail(path, "belongs to the host: set it through the role redis", *location, directive)
+    if directive in ELSEWHERE:
+        raise _fail(path, ELSEWHERE[directive], *location, directive)
+    if directive not in defaults.names():
+        similar = difflib.get_close_matches(directive, defaults.names(), 1)
+        meant = f"; is {similar[0]} meant?" if similar else ""
+        raise _fail(path, f"no supported server has such a setting{meant}", *location, directive)
+    unknown = defaults.unknown_to(directive) if location[0] != "since" else []
+    if unknown:
+        raise _fail(path, f"{' and '.join(unknown)} has no such setting: move it below since", *location, directive)
 
 
 def _check_keyspaces(declared: Declared, path: Path) -> None:

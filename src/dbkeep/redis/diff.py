@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.plan import Change, Risk
-from dbkeep.redis import statements
+from dbkeep.redis import diff_settings, statements
 from dbkeep.redis.acl import ACLUser, expected
 from dbkeep.redis.declared import ADMIN, Declared
+from dbkeep.redis.diff_settings import Rejection
 from dbkeep.redis.inspect import LiveInstance
+from dbkeep.redis.statements import ENGINE
 from dbkeep.settings import RedisSettings
-
-ENGINE = "redis"
-RESTART = "needs a restart, which is not allowed: run playbooks/site.yml with -e redis_restart=true"
 
 
 def diff(
@@ -24,29 +23,30 @@ def diff(
     host: RedisSettings,
     passwords: dict[str, str],
     stored_passwords: Mapping[Path, str],
+    *,
+    rejections: Mapping[str, Rejection | None] | None = None,
 ) -> list[Change]:
-    """Return the changes that turn `live` into `declared`, instance by instance.
+    """Return the changes that turn `live` into `declared`, instance by instance; restarts come after everything else.
 
     `passwords` is in clear, as the vault names them; `stored_passwords` is what the administrator's password files hold
     now. Those files come first: the servers still take the vault's, which is what a rerun logs on with then.
+    `rejections` is what servers like these say of the settings, by instance.
     """
     changes: list[Change] = []
+    restarts: list[Change] = []
     for path, password in stored_passwords.items():
         if password != passwords[ADMIN]:
             operation = statements.WriteFile(path, passwords[ADMIN] + "\n")
             summary = "does not hold a password that only this host knows"
             changes.append(_change("password file", str(path), summary, operation))
     for name, instance in live.items():
-        settings = statements.directives(
-            declared, name, instance.version_numbers, host.instances[name].host_settings, host.memory_bytes
-        )
-        changes += _settings(name, settings, instance)
-        changes += _configuration_file(host.instances[name].config_file, settings, instance)
-        changes += _restart(name, settings, instance, host)
-        changes += _certificate(name, settings, instance)
+        settings, restart = diff_settings.diff(declared, name, instance, host, (rejections or {}).get(name))
+        changes += settings
+        restarts += restart
+        changes += _certificate(name, host.instances[name].host_settings, instance)
         changes += _libraries(declared, name, instance)
         changes += _users(name, expected(declared, name, instance.version_numbers, passwords), instance)
-    return changes
+    return changes + restarts
 
 
 def _change(
@@ -58,7 +58,6 @@ def _change(
     before: Any = None,
     after: Any = None,
     risk: Risk = Risk.SAFE,
-    refused: str | None = None,
 ) -> Change:
     return Change(
         ENGINE,
@@ -70,68 +69,7 @@ def _change(
         before=before,
         after=after,
         risk=risk,
-        refused=refused,
     )
-
-
-def _settings(instance: str, settings: Mapping[str, str], live: LiveInstance) -> Iterator[Change]:
-    unknown = f"Redis {live.version} has no such setting: move it below `since` in redis/instances.yml"
-    for name in _different(settings, live):
-        if name not in statements.STATIC:
-            yield _change(
-                "setting",
-                f"{instance} {name}",
-                f'is "{live.settings.get(name)}", declared "{settings[name]}"',
-                statements.set_setting(instance, name, settings[name]),
-                before=live.settings.get(name),
-                after=settings[name],
-                risk=_risk(name, statements.canonical(settings[name]), live),
-                refused=None if name in live.settings else unknown,
-            )
-
-
-def _different(settings: Mapping[str, str], live: LiveInstance) -> list[str]:
-    """Return the settings that the server does not hold as declared, in alphabetical order."""
-    return [
-        name
-        for name, value in sorted(settings.items())
-        if name not in live.settings or statements.canonical(live.settings[name]) != statements.canonical(value)
-    ]
-
-
-def _restart(instance: str, settings: Mapping[str, str], live: LiveInstance, host: RedisSettings) -> Iterator[Change]:
-    """Yield one restart for all settings that only a start reads; the configuration file is right by then."""
-    names = [name for name in _different(settings, live) if name in statements.STATIC]
-    unit = host.instances[instance].unit
-    if names:
-        yield _change(
-            "restart",
-            instance,
-            "; ".join(f'{name} is "{live.settings.get(name)}", declared "{settings[name]}"' for name in names),
-            statements.Restart(unit or f"the server of {instance}"),
-            before={name: live.settings.get(name) for name in names},
-            after={name: settings[name] for name in names},
-            risk=Risk.LOCKING,
-            refused=None if unit and host.restart_allowed else RESTART,
-        )
-
-
-def _risk(name: str, wanted: str, live: LiveInstance) -> Risk:
-    """Return DESTRUCTIVE for what makes a running server drop keys or stop keeping them on disk."""
-    evicts = live.settings.get("maxmemory-policy") != "noeviction"
-    shrinks = name == "maxmemory" and evicts and int(wanted) > 0 and not 0 < int(live.settings[name]) <= int(wanted)
-    starts_evicting = name == "maxmemory-policy" and wanted != "noeviction" and not evicts
-    stops_writing = name == "appendonly" and wanted == "no"
-    if shrinks or starts_evicting or stops_writing:
-        return Risk.DESTRUCTIVE
-    return Risk.REWRITING if name == "appendonly" else Risk.SAFE
-
-
-def _configuration_file(path: Path | None, settings: Mapping[str, str], live: LiveInstance) -> Iterator[Change]:
-    text = statements.configuration_file(settings)
-    if path is not None and live.configuration_text != text:
-        summary = "does not hold the declared settings, so a restart would lose them"
-        yield _change("configuration file", str(path), summary, statements.WriteFile(path, text))
 
 
 def _certificate(instance: str, settings: Mapping[str, str], live: LiveInstance) -> Iterator[Change]:
@@ -206,9 +144,13 @@ def _users(instance: str, wanted: list[ACLUser], live: LiveInstance) -> Iterator
         yield _change(
             "acl file",
             instance,
-            "does not hold the users in memory, so a restart would lose them",
+            f"differs in {', '.join(_unlike(live.saved_users, live.users))}: the next start would read that",
             statements.save_users(instance),
         )
+
+
+def _unlike(saved: Mapping[str, ACLUser], users: Mapping[str, ACLUser]) -> list[str]:
+    return sorted(name for name in saved.keys() | users.keys() if saved.get(name) != users.get(name))
 
 
 def _differences(before: ACLUser, after: ACLUser) -> str:

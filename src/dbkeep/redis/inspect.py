@@ -14,7 +14,10 @@ import redis
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.acl import ACLUser, categories_in, parse_file
 from dbkeep.redis.sample import shown_prefix
-from dbkeep.settings import RedisInstance
+from dbkeep.redis.server import Server, require_supported
+from dbkeep.redis.server import server as server_of
+from dbkeep.settings import RedisInstance, RedisServer
+from dbkeep.tls import is_signed_by
 
 HANDSHAKE_SECONDS = 5
 
@@ -32,27 +35,45 @@ class LiveInstance:
     configuration_text: str | None = None
     installed_certificate: str | None = None
     served_certificate: str | None = None
+    server: RedisServer = "redis"
+    modules: tuple[str, ...] = ()
+    used_memory: int = 0
+    clients: int = 0
+    keys: int = 0
 
     @property
     def version_numbers(self) -> tuple[int, ...]:
         return tuple(map(int, self.version.split(".")))
 
+    @property
+    def identity(self) -> Server:
+        return Server(self.server, self.version_numbers)
 
-def inspect(client: redis.Redis, instance: RedisInstance) -> LiveInstance:
-    """Return the live state of `instance`.
 
-    Raises UsageError when a file is unreadable, DbkeepError when the TLS port does not answer, and redis.RedisError.
+def inspect(client: redis.Redis, name: str, instance: RedisInstance, server: RedisServer = "redis") -> LiveInstance:
+    """Return the live state of the instance `name`.
+
+    Raises UsageError when it is not a supported version of `server`, a file is unreadable or the certificate is not its
+    authority's, DbkeepError when the TLS port does not answer, and redis.RedisError.
     """
     with client.pipeline(transaction=False) as pipeline:
-        pipeline.info("server")
+        for section in ("server", "memory", "clients", "keyspace"):
+            pipeline.info(section)
         pipeline.acl_list()
         pipeline.config_get("*")
+        pipeline.module_list()
         pipeline.execute_command("FUNCTION LIST", "WITHCODE")  # type: ignore[no-untyped-call]
-        server, users, settings, libraries = pipeline.execute()
+        replies = pipeline.execute(raise_on_error=False)
+    # A server that is too old does not know every command, so it is asked first what it is.
+    _raise_first_error(replies[:1])
+    found = server_of(replies[0])
+    require_supported(found, name, server)
+    _raise_first_error(replies)
+    _, memory, clients, keyspace, users, settings, modules, libraries = replies
     saved_text = None if instance.acl_file is None else _text(instance.acl_file)
     categories = _categories(client, categories_in([*users, *(saved_text or "").splitlines()]))
     return LiveInstance(
-        version=server["redis_version"],
+        version=".".join(map(str, found.version)),
         users=parse_file("\n".join(users), categories),
         settings=settings,
         libraries=dict(library(reply) for reply in libraries),
@@ -60,7 +81,20 @@ def inspect(client: redis.Redis, instance: RedisInstance) -> LiveInstance:
         configuration_text=None if instance.config_file is None else _text(instance.config_file),
         installed_certificate=_installed_certificate(instance),
         served_certificate=_served_certificate(instance),
+        server=found.name,
+        # A module without a path is part of the server itself (Redis 8: vectorset).
+        modules=tuple(f"{module['name']} ({module['path']})" for module in modules if module.get("path")),
+        # What CONFIG SET maxmemory compares with: buffers of replicas and of the append-only file do not count.
+        used_memory=memory["used_memory"] - memory["mem_not_counted_for_evict"],
+        clients=clients["connected_clients"],
+        keys=sum(database["keys"] for database in keyspace.values()),
     )
+
+
+def _raise_first_error(replies: list[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, redis.RedisError):
+            raise reply
 
 
 def _categories(client: redis.Redis, names: set[str]) -> dict[str, list[str]]:
@@ -86,8 +120,17 @@ def _text(path: Path) -> str:
 
 
 def _installed_certificate(instance: RedisInstance) -> str | None:
-    file = instance.host_settings.get("tls-cert-file")
-    return None if file is None else _fingerprint(_text(Path(file)))
+    file, authority = (instance.host_settings.get(name) for name in ("tls-cert-file", "tls-ca-cert-file"))
+    if file is None:
+        return None
+    certificate = _text(Path(file))
+    try:
+        trusted = authority is None or is_signed_by(certificate, _text(Path(authority)))
+    except ValueError:
+        trusted = False
+    if not trusted:
+        raise UsageError(f"{file}: is not signed by {authority}, so no client trusts it; run playbooks/site.yml")
+    return _fingerprint(certificate)
 
 
 def _served_certificate(instance: RedisInstance) -> str | None:

@@ -11,22 +11,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbkeep.errors import UsageError
 from dbkeep.redis.acl import ACLUser
-from dbkeep.redis.declared import Declared, Setting
+from dbkeep.redis.declared import ELSEWHERE, Declared, Setting
 
+ENGINE = "redis"
 MEBIBYTE = 1024 * 1024
 HEADER = "# Written by dbkeep from redis/instances.yml: change that file, then run `dbkeep apply redis`.\n"
 # Directives of several words; in a file every other value with a space is one quoted word.
 SEVERAL_WORDS = frozenset({"bind", "client-output-buffer-limit", "oom-score-adj-values", "save"})
-# CONFIG SET refuses these on 7.0 and 8.0 ("immutable config", "protected config" while enable-protected-configs is no).
+# CONFIG SET refuses these on every server that has them ("immutable config", "protected config" while
+# enable-protected-configs is no), replicaof apart, which has a command of its own.
 STATIC = frozenset(
     {
         *("aclfile", "always-show-logo", "appenddirname", "appendfilename", "aof_rewrite_cpulist", "bgsave_cpulist"),
-        *("bio_cpulist", "cluster-enabled", "daemonize", "databases", "dbfilename", "dir", "disable-thp"),
+        *(
+            "bio_cpulist",
+            "cluster-config-file",
+            "cluster-enabled",
+            "cluster-port",
+            "daemonize",
+            "databases",
+            "dbfilename",
+            "dir",
+            "disable-thp",
+        ),
         *("enable-debug-command", "enable-module-command", "enable-protected-configs", "io-threads"),
-        *("io-threads-do-reads", "logfile", "pidfile", "rdbchecksum", "replicaof", "server_cpulist"),
+        *(
+            "io-threads-do-reads",
+            "logfile",
+            "pidfile",
+            "rdbchecksum",
+            "rdma-completion-vector",
+            "rdma-rx-size",
+            "server_cpulist",
+        ),
         *("set-proc-title", "socket-mark-id", "supervised", "syslog-enabled", "syslog-facility", "syslog-ident"),
-        *("tcp-backlog", "unixsocket", "unixsocketperm"),
+        *("tcp-backlog", "unixsocket", "unixsocketgroup", "unixsocketperm"),
     }
 )
 _UNITS = {"b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}
@@ -65,7 +86,11 @@ def directives(
 
     `host_settings` are the host's own directives, `memory_bytes` the memory that the declared share is a share of
     (maxmemory is rounded down to whole mebibytes, at least one).
+
+    Raises UsageError for a directive of the host that has its place elsewhere.
     """
+    for name in sorted(ELSEWHERE.keys() & host_settings.keys()):
+        raise UsageError(f"redis_settings: {instance}: {name}: {ELSEWHERE[name]}")
     own = declared.instances.instances[instance]
     settings: dict[str, Setting] = dict(declared.instances.settings)
     for since, later in declared.instances.since.items():
@@ -87,6 +112,12 @@ def _text(value: Setting) -> str:
 def configuration_file(settings: Mapping[str, str]) -> str:
     """Return the text of redis.conf for `settings`, in alphabetical order."""
     return HEADER + "".join(f"{name} {_word(name, settings[name])}\n" for name in sorted(settings))
+
+
+def read_configuration(text: str) -> dict[str, str]:
+    """Return the settings of a text that `configuration_file` made."""
+    lines = (line.partition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: value.strip('"') for name, _, value in lines}
 
 
 def _word(name: str, value: str) -> str:
@@ -125,6 +156,8 @@ def save_users(instance: str) -> Commands:
 
 
 def set_setting(instance: str, name: str, value: str) -> Commands:
+    if name == "replicaof":
+        return Commands(instance, (("REPLICAOF", *(value.split() or ("NO", "ONE"))),))
     return Commands(instance, (("CONFIG", "SET", name, value),))
 
 

@@ -1,4 +1,4 @@
-"""Throw-away Redis servers in a folder, for tests, drills and `dbkeep sandbox`."""
+"""Throw-away Redis and Valkey servers in a folder, for tests, drills and `dbkeep sandbox`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,22 @@ from redis.retry import Retry
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.statements import configuration_file
-from dbkeep.settings import RedisInstance, RedisSettings
+from dbkeep.sandbox import redis_packages
+from dbkeep.settings import RedisInstance, RedisServer, RedisSettings
 
 SOCKET_PATH_LIMIT = 100  # sun_path of unix(7) holds 108 bytes
 START_SECONDS = 60
 STOP_SECONDS = 20
 MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A server on this machine: which one, its version and the command that runs it."""
+
+    server: RedisServer
+    version: tuple[int, ...]
+    command: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,42 +57,48 @@ def start(
     data: Mapping[str, Path] | None = None,
     tls: Mapping[str, TLS] | None = None,
     memory_bytes: int = 1024 * MEBIBYTE,
+    server: RedisServer = "redis",
+    program: Program | None = None,
 ) -> Iterator[RedisSettings]:
     """Run one server per name in `instances` below `folder`, on unix sockets only, and stop them on exit.
 
     `instances` maps a name to extra redis.conf directives (default: one instance `state` with none). Each starts with
     the user `default` off and `admin` with a random password in a file. `data` maps a name to what it starts from: a
-    dump file, or a folder with a dump.rdb or an appendonlydir, which is copied. As root the servers run as `redis`,
-    or as `nobody` where that user does not exist. They end with the thread that started them, however that ends.
+    dump file, or a folder with a dump.rdb or an appendonlydir, which is copied. As root the servers run as `redis`
+    or `valkey`, or as `nobody` where that user does not exist. They end with the thread that started them, however that
+    ends. `program` is one of `find_programs`, in place of the `server` that is installed.
 
-    Raises UsageError when redis-server is missing or the folder's path is too long for a socket, and DbkeepError with
+    Raises UsageError when the server is missing or the folder's path is too long for a socket, and DbkeepError with
     the server's own last line when it does not start.
     """
+    program = program or find_program(server)
     with ExitStack() as stack:
         running = {
             name: stack.enter_context(
-                _instance(folder / name, directives, (data or {}).get(name), (tls or {}).get(name))
+                _instance(folder / name, directives, (data or {}).get(name), (tls or {}).get(name), program)
             )
             for name, directives in (instances or {"state": {}}).items()
         }
-        yield RedisSettings(instances=running, memory_bytes=memory_bytes)
+        yield RedisSettings(
+            server=program.server, command=program.command, instances=running, memory_bytes=memory_bytes
+        )
 
 
 @contextmanager
 def _instance(
-    folder: Path, directives: Mapping[str, str], data: Path | None, tls: TLS | None
+    folder: Path, directives: Mapping[str, str], data: Path | None, tls: TLS | None, program: Program
 ) -> Iterator[RedisInstance]:
     socket = folder / "redis.sock"
     if len(str(socket)) > SOCKET_PATH_LIMIT:
         raise UsageError(f"{socket}: too long for a unix socket; choose a shorter folder")
     password = secrets.token_urlsafe(32)
     _write_files(folder, {**_bring_in(folder, data), **_bring_in_tls(folder, tls), **directives}, password)
-    command = _command(folder)
+    command = _command(folder, program)
     log = folder / "redis.log"
     with log.open("ab") as output, (folder / "redis.conf").open("rb") as configuration:
         server = subprocess.Popen(command, cwd=folder, stdin=configuration, stdout=output, stderr=output, umask=0o077)
     try:
-        _wait_until_ready(server, socket, password, log)
+        _wait_until_ready(server, socket, password, log, program)
         yield RedisInstance(socket=socket, password_file=folder / "admin-password", acl_file=folder / "users.acl")
     finally:
         server.terminate()
@@ -136,41 +152,58 @@ def _write_files(folder: Path, directives: Mapping[str, str], password: str) -> 
     (folder / "admin-password").write_text(password + "\n", encoding="utf-8")
 
 
-def installed_version() -> tuple[int, ...]:
-    """Return the version of the redis-server that `start` runs, such as (7, 0, 15). Raises UsageError without one."""
-    output = subprocess.run([_binary(), "--version"], check=True, capture_output=True, text=True).stdout
+def find_program(server: RedisServer = "redis", command: tuple[str, ...] = ()) -> Program:
+    """Return the `server` that `command` starts, or the one that is installed. Raises UsageError without one."""
+    if command:
+        return _program(server, command)
+    name = f"{server}-server"
+    binary = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
+    if binary is None:
+        raise UsageError(f"{name} is not installed; run: apt-get install {name}")
+    return _program(server, (binary,))
+
+
+def installed_version(server: RedisServer = "redis") -> tuple[int, ...]:
+    """Return the version of the server that `start` runs, such as (7, 0, 15). Raises UsageError without one."""
+    return find_program(server).version
+
+
+def find_programs() -> list[Program]:
+    """Return the installed Redis and the servers of the other Debian release that `./dbkeep test` unpacks."""
+    servers: list[RedisServer] = ["redis", "valkey"]
+    unpacked = redis_packages.commands()
+    return [find_program(), *(find_program(each, tuple(unpacked[each])) for each in servers if each in unpacked)]
+
+
+def _program(server: RedisServer, command: tuple[str, ...]) -> Program:
+    output = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True).stdout
     numbers = re.search(r"v=([\d.]+)", output)
     if numbers is None:
-        raise UsageError(f"redis-server --version says no version: {output.strip()}")
-    return tuple(map(int, numbers[1].split(".")))
+        raise UsageError(f"{' '.join(command)} --version says no version: {output.strip()}")
+    return Program(server, tuple(map(int, numbers[1].split("."))), command)
 
 
-def _binary() -> str:
-    binary = shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
-    if binary is None:
-        raise UsageError("redis-server is not installed; run: apt-get install redis-server")
-    return binary
-
-
-def _command(folder: Path) -> list[str]:
+def _command(folder: Path, program: Program) -> list[str]:
     command = ["setpriv", "--pdeathsig", "TERM"]
     if os.geteuid() == 0:
-        account = _unprivileged_account()
+        account = _unprivileged_account(program.server)
         for path in (folder, *folder.rglob("*")):
             if path.name != "admin-password":
                 os.chown(path, account.pw_uid, account.pw_gid)
         command += ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups"]
-    return [*command, "--", _binary(), "-"]
+    return [*command, "--", *program.command, "-"]
 
 
-def _unprivileged_account() -> pwd.struct_passwd:
+def _unprivileged_account(name: str) -> pwd.struct_passwd:
     try:
-        return pwd.getpwnam("redis")
+        return pwd.getpwnam(name)
     except KeyError:
         return pwd.getpwnam("nobody")
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], socket: Path, password: str, log: Path) -> None:
+def _wait_until_ready(
+    server: subprocess.Popen[bytes], socket: Path, password: str, log: Path, program: Program
+) -> None:
     deadline = time.monotonic() + START_SECONDS
     client = redis.Redis(unix_socket_path=str(socket), username="admin", password=password, retry=Retry(NoBackoff(), 0))
     try:
@@ -180,9 +213,11 @@ def _wait_until_ready(server: subprocess.Popen[bytes], socket: Path, password: s
                 return
             except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
                 if server.poll() is not None:
-                    raise DbkeepError(f"redis-server did not start: {_last_lines(log)}; see {log}") from None
+                    raise DbkeepError(f"{program.server}-server did not start: {_last_lines(log)}; see {log}") from None
                 if time.monotonic() > deadline:
-                    raise DbkeepError(f"redis-server is not ready after {START_SECONDS} s; see {log}") from None
+                    raise DbkeepError(
+                        f"{program.server}-server is not ready after {START_SECONDS} s; see {log}"
+                    ) from None
                 time.sleep(0.02)
     finally:
         client.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dbkeep import redis as engine
-from dbkeep.errors import DbkeepError
+from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.plan import ApplyError
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox.redis import TLS, installed_version, start
 from dbkeep.settings import RedisSettings
@@ -72,9 +73,9 @@ def test_tls_verifies_and_nothing_else_is_spoken(files: Path, tmp_path: Path) ->
             anonymous.ping()
 
 
-def test_a_renewed_certificate_is_drift_until_it_is_served(
-    files: Path, tmp_path: Path, declared: engine.Declared, passwords: dict[str, str]
-) -> None:
+@pytest.fixture
+def host(files: Path, tmp_path: Path, declared: engine.Declared) -> Iterator[RedisSettings]:
+    """Both instances with TLS, and their settings as the role tells them to the agent."""
     host_settings = {
         name: {
             "bind": "127.0.0.1",
@@ -88,24 +89,67 @@ def test_a_renewed_certificate_is_drift_until_it_is_served(
     version = installed_version()
     instances = {name: directives(declared, name, version, host_settings[name], MEMORY_BYTES) for name in host_settings}
     with start(tmp_path, instances, memory_bytes=MEMORY_BYTES) as started:
-        known = {
-            name: instance.model_copy(update={"host_settings": host_settings[name]})
-            for name, instance in started.instances.items()
-        }
-        host = RedisSettings(instances=known, memory_bytes=MEMORY_BYTES)
-        engine.apply(host, declared, passwords)
-        assert not engine.plan(host, declared, passwords)
+        yield with_host_settings(started, host_settings)
 
-        issue(files)
-        plan = engine.plan(host, declared, passwords)
-        assert [f"{change.kind} {change.target}" for change in plan] == ["certificate state", "certificate cache"]
-        engine.apply(host, declared, passwords)
-        assert not engine.plan(host, declared, passwords)
-        served = ssl.get_server_certificate(("127.0.0.1", int(host_settings["state"]["tls-port"])))
-        assert served.split() == (files / "redis.crt").read_text().split()
 
-        silent = known["cache"].model_copy(
-            update={"host_settings": {**host_settings["cache"], "tls-port": str(free_port())}}
-        )
-        with pytest.raises(DbkeepError, match=r"no TLS on port \d+"):
-            engine.plan(host.model_copy(update={"instances": {**known, "cache": silent}}), declared, passwords)
+def with_host_settings(host: RedisSettings, settings: Mapping[str, Mapping[str, str]]) -> RedisSettings:
+    """Return the settings whose instances have more directives of the host."""
+    instances = {
+        name: instance.model_copy(update={"host_settings": {**instance.host_settings, **settings.get(name, {})}})
+        for name, instance in host.instances.items()
+    }
+    return host.model_copy(update={"instances": instances})
+
+
+def test_a_renewed_certificate_is_drift_until_it_is_served(
+    files: Path, host: RedisSettings, declared: engine.Declared, passwords: dict[str, str]
+) -> None:
+    engine.apply(host, declared, passwords)
+    assert not engine.plan(host, declared, passwords)
+
+    issue(files)
+    plan = engine.plan(host, declared, passwords)
+    assert [f"{change.kind} {change.target}" for change in plan] == ["certificate state", "certificate cache"]
+    engine.apply(host, declared, passwords)
+    assert not engine.plan(host, declared, passwords)
+    port = int(host.instances["state"].host_settings["tls-port"])
+    served = ssl.get_server_certificate(("127.0.0.1", port))
+    assert served.split() == (files / "redis.crt").read_text().split()
+
+    silent = with_host_settings(host, {"cache": {"tls-port": str(free_port())}})
+    with pytest.raises(DbkeepError, match=r"no TLS on port \d+"):
+        engine.plan(silent, declared, passwords)
+
+
+def test_a_certificate_of_another_authority_is_one_line(
+    host: RedisSettings, declared: engine.Declared, passwords: dict[str, str], tmp_path: Path
+) -> None:
+    stranger = tmp_path / "other.crt"
+    stranger.write_text(new_authority(new_private_key(), "other"), encoding="ascii")
+    mistaken = with_host_settings(host, {"state": {"tls-ca-cert-file": str(stranger)}})
+    with pytest.raises(UsageError) as error:
+        engine.plan(mistaken, declared, passwords)
+    assert f"redis.crt: is not signed by {stranger}, so no client trusts it" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("tls-ciphers", "Failed to configure ciphers: TLSv9"),
+        ("tls-ciphersuites", "Failed to configure ciphersuites: TLSv9"),
+        ("tls-protocols", "Invalid tls-protocols specified."),
+    ],
+)
+def test_what_tls_does_not_take_is_refused_with_its_line(
+    setting: str, reason: str, host: RedisSettings, declared: engine.Declared, passwords: dict[str, str]
+) -> None:
+    """A server reads these only where it serves TLS, so the trial does."""
+    settings = {**declared.instances.settings, setting: "TLSv9"}
+    instances = declared.instances.model_copy(update={"settings": settings})
+    with pytest.raises(ApplyError) as error:
+        engine.apply(host, declared.model_copy(update={"instances": instances}), passwords)
+    where = f"redis setting state {setting}: redis/instances.yml:{declared.lines['state'][setting]}: Redis "
+    assert str(error.value).startswith(where)
+    assert f"does not take it: {reason}" in str(error.value)
+    assert "\n" not in str(error.value)

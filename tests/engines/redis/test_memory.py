@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import redis
 
@@ -50,6 +52,9 @@ def test_only_state_is_on_disk(connect, settings) -> None:
 
 def test_state_comes_back_from_its_files(connect, settings, tmp_path) -> None:
     connect("svc_auth", "state").set("sess:1", "user", ex=600)
-    connect("admin", "state").bgrewriteaof()
+    admin = connect("admin", "state")
+    admin.bgrewriteaof()
+    while admin.info("persistence")["aof_rewrite_in_progress"]:
+        time.sleep(0.02)
     with start(tmp_path, data={"state": settings.instances["state"].socket.parent / "."}) as copy:
         assert engine.counts(copy) == {"state/sess:": 1}

@@ -34,6 +34,6 @@ def mongo(code: str) -> str:
     return f"sudo /opt/dbkeep/venv/bin/python -c {shlex.quote(head + code)}"
 
 
-def redis(instance: str, command: str) -> str:
+def redis(instance: str, command: str, server: str = "redis") -> str:
     password = 'REDISCLI_AUTH="$(cat /etc/dbkeep/secrets/redis-admin)"'
-    return as_root(f"{password} redis-cli -e -s /run/redis-{instance}/redis.sock --user admin {command}")
+    return as_root(f"{password} {server}-cli -e -s /run/{server}-{instance}/redis.sock --user admin {command}")

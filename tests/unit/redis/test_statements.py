@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dbkeep.errors import UsageError
 from dbkeep.redis import read_declared
 from dbkeep.redis.acl import ACLUser
 from dbkeep.redis.statements import canonical, configuration_file, directives, load_library, set_user, shown
@@ -60,6 +61,12 @@ def test_a_setting_is_left_out_for_servers_before_it() -> None:
     declared = read_declared(ROOT)
     assert "hide-user-data-from-log" not in directives(declared, "state", (7, 0, 15), {}, GIBIBYTE)
     assert directives(declared, "state", (8, 0, 2), {}, GIBIBYTE)["hide-user-data-from-log"] == "yes"
+
+
+@pytest.mark.parametrize("name", ["requirepass", "maxmemory", "loadmodule", "rename-command"])
+def test_what_has_its_place_elsewhere_is_no_setting_of_an_environment_either(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^redis_settings: state: {name}: "):
+        directives(read_declared(ROOT), "state", (7, 0, 15), {name: "x"}, GIBIBYTE)
 
 
 def test_digests_and_code_are_not_shown() -> None:

@@ -15,7 +15,10 @@ from cryptography import x509
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.checks.facts.programs import json_of, output_of, properties_of, units_of
 
-SERVICES = ("postgresql@*.service", "mongod.service", "redis-server@*.service", "chat-api.service")
+SERVICES = (
+    *("postgresql@*.service", "mongod.service", "redis-server@*.service", "valkey-server@*.service"),
+    "chat-api.service",
+)
 SERVICE_PROPERTIES = (
     "ActiveState",
     "UnitFileState",
@@ -31,7 +34,7 @@ SERVICE_PROPERTIES = (
     "RestrictAddressFamilies",
     "CapabilityBoundingSet",
 )
-ACCOUNTS = ("postgres", "mongodb", "redis", "chat_api")
+ACCOUNTS = ("postgres", "mongodb", "redis", "valkey", "chat_api")
 KERNEL = (
     "net.ipv4.tcp_syncookies",
     "net.ipv4.conf.all.accept_redirects",
@@ -50,12 +53,17 @@ PRIVATE_FILES = (
     "/etc/mongodb/keyfile",
     "/etc/redis/*.acl",
     "/etc/redis/*.conf",
+    "/etc/valkey/*.acl",
+    "/etc/valkey/*.conf",
     "/etc/pgbackrest.conf",
     "/etc/pgbackrest/*.conf",
     "/etc/chat_api/credentials/*",
     "/etc/ssh/ssh_host_*_key",
 )
-DATA_FOLDERS = ("/", "/var/lib/postgresql", "/var/lib/mongodb", "/var/lib/redis", "/var/lib/dbkeep", "/var/log")
+DATA_FOLDERS = (
+    *("/", "/var/lib/postgresql", "/var/lib/mongodb", "/var/lib/redis", "/var/lib/valkey", "/var/lib/dbkeep"),
+    "/var/log",
+)
 
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape

@@ -17,6 +17,7 @@ from dbkeep.redis.connect import connect
 from dbkeep.redis.declared import ADMIN, Keyspaces
 from dbkeep.redis.inspect import library
 from dbkeep.redis.sample import sample
+from dbkeep.redis.server import server
 from dbkeep.settings import RedisSettings
 
 CONFIGURATION = (
@@ -83,7 +84,7 @@ def describe(client: redis.Redis, attempts: list[list[str]]) -> dict[str, Any]:
     """Return what one instance says about itself. `client` is an administrator's, with decoded answers."""
     info: dict[str, Any] = client.info("everything")
     return {
-        "version": info["redis_version"],
+        "version": server(info).short,
         "memory": {name: info[name] for name in ("used_memory", "maxmemory", "maxmemory_policy")},
         "persistence": {
             name: info[name]
