@@ -56,11 +56,12 @@ TABLES = {
 CONSTRAINTS = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
 WHERE connamespace = 'chat'::regnamespace AND contype IN ('p', 'u', 'f') AND conrelid <> 'chat.context_keys'::regclass
-ORDER BY contype = 'f', contype
+ORDER BY contype = 'f', oid
 """
+# Between two that cost the same the planner takes the one that was made later: so they are made in their first order.
 INDEXES = """
-SELECT schemaname || '.' || indexname, indexdef FROM pg_indexes
-WHERE schemaname = 'chat' AND tablename <> 'context_keys'
+SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+WHERE relnamespace = 'chat'::regnamespace AND indrelid <> 'chat.context_keys'::regclass ORDER BY indexrelid
 """
 
 
@@ -124,11 +125,17 @@ def _without_indexes(connection: Connection, progress: Callable[[str, float], No
     indexes = connection.execute(INDEXES).fetchall()
     for name, _ in indexes:
         connection.execute(sql.SQL("DROP INDEX {}").format(sql.SQL(name)))
+
+    def add(rows: list[tuple[str, str, str]]) -> None:
+        for table, name, definition in rows:
+            text = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
+            connection.execute(text.format(sql.SQL(table), sql.Identifier(name), sql.SQL(definition)))
+            progress(name, 1)
+
     yield
-    for _, definition in indexes:
+    keys = [row for row in constraints if row[2].startswith(("PRIMARY", "UNIQUE"))]
+    add(keys)
+    for name, definition in indexes:
         connection.execute(definition.encode())
-        progress(definition.split()[2] if "UNIQUE" not in definition else definition.split()[3], 1)
-    for table, name, definition in constraints:
-        add = "ALTER TABLE {} ADD CONSTRAINT {} {}"
-        connection.execute(sql.SQL(add).format(sql.SQL(table), sql.Identifier(name), sql.SQL(definition)))
         progress(name, 1)
+    add([row for row in constraints if row not in keys])

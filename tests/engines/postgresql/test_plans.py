@@ -31,6 +31,18 @@ WHERE schemaname = 'chat' AND relname <> 'context_keys' AND seq_scan > 0
 """
 
 
+BLOCKING = 300
+# Users far from those that the queries are about block the one who asks.
+BLOCKS = """
+INSERT INTO chat.relationships (id, user_id, related_user_id, type, status)
+SELECT gen_random_uuid(), users.id, %(me)s, 'blocked', 'accepted' FROM chat.users
+WHERE NOT EXISTS (SELECT FROM chat.relationships r WHERE user_id = users.id AND related_user_id = %(me)s)
+    AND users.id <> ALL (%(others)s || ARRAY[%(me)s, %(friend)s, %(requester)s])
+ORDER BY id DESC LIMIT %(blocks)s
+"""
+ROWS_VISITED = "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relid = 'chat.relationships'::regclass"
+
+
 @pytest.fixture(
     scope="module", params=[50_000, pytest.param(1_000_000, marks=pytest.mark.long)], ids=["50,000", "1,000,000"]
 )
@@ -45,6 +57,7 @@ def filled(
         with psycopg.connect(user="postgres", **reach) as administrator:
             population.fill(administrator, users)
             values = _values(administrator, users)
+            administrator.execute(BLOCKS, values | {"blocks": BLOCKING})
         # The load drops indexes and constraints and makes them again: the same ones, or this would prove nothing.
         assert list(postgresql.plan(settings, declared, secrets)) == []
         with psycopg.connect(user="app_api", **reach) as session:
@@ -102,6 +115,19 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", ()):
         yield from _nodes(child)
+
+
+@pytest.mark.parametrize("query", ["find user", "visible among ten", "another's profile"])
+def test_whether_one_blocks_costs_the_same_however_many_do(filled: tuple[Session, Values], query: str) -> None:
+    """Else the time of an answer would tell how many block the one who asks."""
+    session, values = filled
+    (asked,) = (known for known in QUERIES if known.name == query)
+    with session.transaction(force_rollback=True):
+        session.execute("SELECT set_config('app.user_id', %s, true)", [context.plain(values["me"])])
+        ((before,),) = session.execute(ROWS_VISITED).fetchall()
+        assert session.execute(asked.secured.encode(), values).rowcount > 0
+        ((after,),) = session.execute(ROWS_VISITED).fetchall()
+        assert after - before < BLOCKING / 10
 
 
 def test_the_values_are_those_of_a_user_with_rows(filled: tuple[Session, Values]) -> None:

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS chat.relationships_blocks_idx;
