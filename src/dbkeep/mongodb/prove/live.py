@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pymongo.errors import PyMongoError
+
 from dbkeep import mongodb
 from dbkeep.checks.access import Access
-from dbkeep.environment import Environment
+from dbkeep.environment import Environment, Host
 from dbkeep.errors import DbkeepError, UsageError
-from dbkeep.mongodb.connect import Client
+from dbkeep.mongodb.connect import Client, describe
 from dbkeep.mongodb.models import Declared
 from dbkeep.mongodb.prove.world import World
 
@@ -35,17 +37,27 @@ def live(environment: Environment, declared: Declared) -> Iterator[World]:
             return access.tls_version(host, "mongodb_port", at_most=at_most)
 
         with World(declared, connect, tls_version=tls_version) as world:
-            if not world.attempt(None, world.database, {"listCollections": 1}).is_denied:
+            with _answers(host):
+                asks = world.attempt(None, world.database, {"listCollections": 1}).is_denied
+            if not asks:
                 raise DbkeepError(f"{host.name}: MongoDB asks for no logon, so nothing was tried: see `dbkeep check`")
             yield world
 
 
-def _primary(environment: Environment, access: Access, declared: Declared) -> Any:
+@contextmanager
+def _answers(host: Host) -> Iterator[None]:
+    try:
+        yield
+    except PyMongoError as error:
+        raise DbkeepError(f"{host.name}: MongoDB: {describe(error)}: see `dbkeep check`") from None
+
+
+def _primary(environment: Environment, access: Access, declared: Declared) -> Host:
     hosts = environment.hosts("mongodb")
     if not hosts:
         raise UsageError(f"environment {environment.name} has no host in group mongodb")
     for host in hosts:
-        with access.mongodb(host, declared.users[0].name) as client:
+        with _answers(host), access.mongodb(host, declared.users[0].name) as client:
             if client.admin.command("hello").get("isWritablePrimary"):
                 return host
     raise DbkeepError(f"none of {', '.join(host.name for host in hosts)} is the primary: see `dbkeep check`")

@@ -6,6 +6,7 @@ import importlib
 import random
 import re
 import string
+from functools import cache
 from typing import Any
 
 # The standard library's own parser of regular expressions; Python has no public one.
@@ -21,10 +22,15 @@ ANY = string.ascii_lowercase + string.digits
 
 def matching(pattern: str, chance: random.Random) -> str:
     """Return a string in which `pattern` is found. Raises ValueError for what is not built here (look-ahead)."""
-    found = "".join(_text(part, chance) for part in _parser.parse(pattern))
+    found = "".join(_text(part, chance) for part in _parsed(pattern))
     if not re.search(pattern, found):
         raise ValueError(f"no string was made for the pattern {pattern}")
     return found
+
+
+@cache
+def _parsed(pattern: str) -> list[tuple[Any, Any]]:
+    return list(_parser.parse(pattern))
 
 
 def _text(part: tuple[Any, Any], chance: random.Random) -> str:
@@ -34,7 +40,7 @@ def _text(part: tuple[Any, Any], chance: random.Random) -> str:
         case "LITERAL":
             return chr(value)
         case "IN":
-            return chance.choice(_class(value))
+            return chance.choice(_class(tuple(value)))
         case "ANY" | "NOT_LITERAL":
             return chance.choice(ANY)
         case "SUBPATTERN":
@@ -51,7 +57,8 @@ def _text(part: tuple[Any, Any], chance: random.Random) -> str:
     return "".join(_text(one, chance) for one in inner)
 
 
-def _class(members: list[tuple[Any, Any]]) -> str:
+@cache
+def _class(members: tuple[tuple[Any, Any], ...]) -> str:
     if str(members[0][0]) == "NEGATE":
         return "".join(letter for letter in ANY if letter not in _class(members[1:])) or " "
     found = ""

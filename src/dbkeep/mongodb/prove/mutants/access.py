@@ -40,9 +40,8 @@ def widened(ground: Ground) -> Iterator[Mutant]:
     for role in ground.declared.roles:
         for resource, action, where in _more(ground):
             anywhere = resource == ANY_COLLECTION
-            target = (
-                Target(NOBODY, NOBODY) if anywhere else Target(resource.get("db", ""), resource.get("collection", ""))
-            )
+            named = Target(resource.get("db", ""), resource.get("collection", ""))
+            target = Target(NOBODY, NOBODY) if anywhere else named
             user = _user_of(ground, role)
             if user and not resource.get("anyResource") and ground.has(user, action, target):
                 continue

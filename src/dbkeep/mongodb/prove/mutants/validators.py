@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ def schemas(ground: Ground) -> Iterator[Mutant]:
     for collection in _validating(ground):
         for place, path, part in _parts(collection.json_schema, (), ""):
             for what, kind, loosen, about in _loosened(part, path):
-                schema = copy.deepcopy(collection.json_schema)
+                schema = _copy(collection.json_schema)
                 here = schema
                 for key in place:
                     here = here[key]
@@ -56,6 +55,13 @@ def validation(ground: Ground) -> Iterator[Mutant]:
         ):
             if what != "no schema" or expressions:
                 yield _mutant(ground, collection, f"{collection.name}: {what}", f"validation: {what}", options)
+
+
+def _copy(value: Any) -> Any:
+    """Return a deep copy that shares nothing in itself, as what a YAML file repeats by an anchor does."""
+    if isinstance(value, dict):
+        return {key: _copy(part) for key, part in value.items()}
+    return [_copy(part) for part in value] if isinstance(value, list) else value
 
 
 def _is_in_a_rule(collection: Collection, path: str) -> bool:
