@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbkeep import mongodb as engine
+from dbkeep.checks.facts.mongodb_replica_set import describe_replica_set
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import connect
@@ -54,6 +55,16 @@ def test_one_member_becomes_three_and_two_while_somebody_writes(
     for host in three.members:
         if host != killed:
             assert wait_until_nothing_is_lost(here, host, writer) == []
+
+    # What the controls are told of it by a member that is left.
+    told = []
+    for number in (number for number in range(3) if three.members[number] != killed):
+        with connect(servers.through(number), direct=True) as member:
+            told.append(describe_replica_set(member))
+    assert sorted(found["writable"] for found in told) == [False, True]
+    for found in told:
+        (down,) = (entry for entry in found["members"] if not entry["answers"])
+        assert (down["host"], down["votes"], down["behind_seconds"]) == (killed, 1, None)
 
     # The plan is the same whichever host's agent makes it, also where the server is down.
     for number in range(3):
