@@ -10,7 +10,7 @@ import redis
 
 from dbkeep.checks.access import Access
 from dbkeep.environment import Environment
-from dbkeep.errors import UsageError
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.declared import Declared, Keyspace
 from dbkeep.redis.prove import reach
 from dbkeep.redis.prove.reach import Target
@@ -31,7 +31,8 @@ def live(environment: Environment, declared: Declared) -> Iterator[World]:
     """Yield the environment's instances with a planted key below every prefix that its owner can write.
 
     Each is named after the probe, expires by itself, and is removed at the end.
-    Raises UsageError when the environment has no Redis host, lacks a password, or its host cannot be reached.
+    Raises UsageError when the environment has no Redis host, lacks a password, or its host cannot be reached, and
+    DbkeepError when an instance does not answer.
     """
     hosts = environment.hosts("redis")
     if not hosts:
@@ -56,7 +57,13 @@ def live(environment: Environment, declared: Declared) -> Iterator[World]:
             passwords=passwords,
             secrets=secrets,
         ) as world:
-            plant(world)
+            try:
+                plant(world)
+            except redis.RedisError as error:
+                where = f"redis on {hosts[0].name}"
+                raise DbkeepError(
+                    f"{where}: {world.describe(error)}; see `dbkeep check -e {environment.name}`"
+                ) from None
             try:
                 yield world
             finally:

@@ -39,7 +39,7 @@ class Server:
     """The instances as declared, but for `changed` settings. `settings` reaches them as the administrator."""
 
     def __init__(
-        self, declared: Declared, settings: RedisSettings, changed: Settings, folder: Path, memory_bytes: int
+        self, declared: Declared, settings: RedisSettings, changed: Settings, *, folder: Path, memory_bytes: int
     ) -> None:
         self.declared, self.settings, self.memory_bytes = declared, settings, memory_bytes
         self._changed, self._folder = changed, folder
@@ -94,7 +94,7 @@ def start(declared: Declared, *, changed: Settings | None = None, memory_bytes: 
         with sandbox.start(folder / "server", wanted, tls=encrypted, memory_bytes=memory_bytes) as settings:
             engine.apply(settings, held, passwords)
             _limit_memory(settings, changed)
-            server = Server(declared, settings, changed, folder, memory_bytes)
+            server = Server(declared, settings, changed, folder=folder, memory_bytes=memory_bytes)
 
             def open_session(instance: str, user: str | None, **options: Any) -> redis.Redis:
                 password = None if user is None else passwords[user]

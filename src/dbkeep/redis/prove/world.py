@@ -20,7 +20,6 @@ from dbkeep.redis.prove import commands, reach
 from dbkeep.redis.prove.attempts import Attempt, attempt
 from dbkeep.redis.prove.commands import Command
 from dbkeep.redis.prove.seed import MARK, SECONDS, Seed
-from dbkeep.redis.statements import directives
 from dbkeep.settings import RedisSettings
 
 Open = Callable[..., redis.Redis]
@@ -148,14 +147,16 @@ class World:
     def auditor(self, instance: str) -> redis.Redis:
         """Return a connection that may ask about rights and settings: a declared user's where there is one.
 
-        Raises ValueError where a live server has no such user.
+        Raises DbkeepError where a live server has no such user.
         """
         if self.is_copy:
             return self.admin(instance)
         for user in self.users(instance):
             if all(reach.lists(self.declared, user, instance, name) for name in AUDITS):
                 return self.session(instance, user)
-        raise ValueError(f"no user of {instance} holds {', '.join(AUDITS)} in redis/acl.yml")
+        raise DbkeepError(
+            f"no user of {instance} may read rights and settings: give {', '.join(AUDITS)} in redis/acl.yml"
+        )
 
     def attempt(self, instance: str, user: str, *words: str) -> Attempt:
         """Try a command as `user`, on the world's own connection."""
@@ -193,13 +194,6 @@ class World:
         said = str(self.auditor(instance).execute_command("INFO", "server"))  # type: ignore[no-untyped-call]
         found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
         return tuple(map(int, found.get("valkey_version", found["redis_version"]).split(".")))
-
-    def wanted_settings(self, instance: str) -> dict[str, str]:
-        """Return every declared setting; where the server is live, but for those that depend on its host."""
-        if self.is_copy:
-            return self.throw_away.directives(instance)
-        declared = directives(self.declared, instance, self.version(instance), {}, 0)
-        return {name: value for name, value in declared.items() if name != "maxmemory"}
 
     def agreed_tls(self, instance: str, *, at_most: ssl.TLSVersion, ciphers: str = "ALL") -> str | None:
         """Return the TLS version that the server agrees to, None if to none."""
