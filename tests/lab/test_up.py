@@ -103,7 +103,8 @@ except DbkeepError as error:
 
 def test_ctrl_c_says_where_it_stopped(lab: UpLab) -> None:
     with subprocess.Popen(
-        ["./dbkeep", "up", "--name", lab.name],
+        # A shell starts what runs in the background deaf to Ctrl-C, and every child inherits that.
+        ["env", "--default-signal=INT", "./dbkeep", "up", "--name", lab.name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
