@@ -160,9 +160,12 @@ class Access:
 
 
 def redis_client(
-    port: int, authority: Path, user: str | None, password: str | None, *, plain: bool = False, **options: Any
+    port: int, authority: Path, user: str | None, password: str | None, /, *, plain: bool = False, **options: Any
 ) -> redis.Redis:
-    """Return a client of the instance on a local port as `user`, or not logged on; `plain` leaves TLS out."""
+    """Return a client of the instance on a local port as `user`, or not logged on; `plain` leaves TLS out.
+
+    `options` override the driver's keywords, `username` and `password` among them.
+    """
     keywords: dict[str, Any] = {
         "host": "localhost",
         "port": port,

@@ -51,7 +51,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        observed = str(len(self.observed)) if self.tried else "?"
+        observed = str(len(self.observed)) if self.tried >= self.granted and self.tried else "?"
         return f"{len(self.declared)}/{len(self.granted)}/{observed}"
 
     def as_json(self) -> dict[str, Any]:
