@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
@@ -63,10 +63,20 @@ class RedisClients:
                 await client.ping()
 
 
+class _Connection(SSLConnection):
+    """TLS waits half a minute for the other side's goodbye: a server that answers nobody would keep a socket open for
+    every call that was given up."""
+
+    async def disconnect(self, nowait: bool = False, *why: Any, **told: Any) -> None:
+        if nowait and self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(nowait, *why, **told)
+
+
 def _client(configuration: Configuration, address: Address, user: str, password: SecretStr) -> Client:
     seconds = configuration.redis_timeout_seconds
     pool = BlockingConnectionPool(
-        connection_class=SSLConnection,
+        connection_class=_Connection,
         ssl_ca_certs=str(configuration.ca_file),
         ssl_cert_reqs="required",
         ssl_check_hostname=True,
