@@ -277,7 +277,7 @@ def member_client(settings: MongoDBSettings, member: str) -> Client:
 def _members(connection: Client) -> tuple[LiveMember, ...]:
     config = connection.admin.command("replSetGetConfig")["config"]
     status = connection.admin.command("replSetGetStatus")["members"]
-    answering = {member["name"] for member in status if member["health"]}
+    answering = {member["name"] for member in status if member["health"] > 0}
     return tuple(
         LiveMember(
             member["host"],

@@ -119,7 +119,7 @@ def _wait_for_copy(connection: Client, host: str) -> None:
         newest = max(m["optimeDate"] for m in members.values() if "optimeDate" in m)  # an arbiter has none
         if member["stateStr"] == "SECONDARY" and (newest - member["optimeDate"]).total_seconds() < CAUGHT_UP_SECONDS:
             return
-        if member["health"]:
+        if member["health"] > 0:  # -1 before the first heartbeat
             heard, never = time.monotonic(), False
         elif time.monotonic() - heard > SILENT_SECONDS:
             reason = member.get("lastHeartbeatMessage") or "no heartbeat"

@@ -111,7 +111,7 @@ def test_a_member_that_cannot_join_is_one_line_and_leaves_the_set_as_it_was(
     security: sandbox.Security,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine._members, "SILENT_SECONDS", 3)
+    monkeypatch.setattr(engine._members, "SILENT_SECONDS", 10)
     here, alone, both = servers.through(0), named(declared, servers, 0), named(declared, servers, 0, 1)
     engine.apply(here, alone, passwords)
     # A set of its own, of the same name: the agent must not take it for ours.

@@ -27,7 +27,7 @@ def _configuration(client: MongoClient[dict[str, Any]]) -> dict[str, Any]:
 def _members(client: MongoClient[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return every member that is configured; `behind_seconds` is None for one whose data nobody knows of."""
     status = {member["name"]: member for member in client.admin.command("replSetGetStatus")["members"]}
-    times = {name: member.get("optimeDate") for name, member in status.items() if member["health"]}
+    times = {name: member.get("optimeDate") for name, member in status.items() if member["health"] > 0}
     newest = max(time for time in times.values() if time is not None)
     return [
         {
@@ -37,7 +37,7 @@ def _members(client: MongoClient[dict[str, Any]]) -> list[dict[str, Any]]:
             "hidden": member["hidden"],
             "arbiter": member["arbiterOnly"],
             "state": status[member["host"]]["stateStr"],
-            "answers": bool(status[member["host"]]["health"]),
+            "answers": status[member["host"]]["health"] > 0,
             "behind_seconds": (newest - time).total_seconds() if (time := times.get(member["host"])) else None,
         }
         for member in _configuration(client)["members"]
