@@ -45,7 +45,11 @@ local function rate_limit(keys, args)
     used = used - (tonumber(redis.call('GET', key)) or 0)
   end
   -- The upper bound heals a key that lives longer because the server's clock was set back.
-  used = math.min(math.max(used, 0), whole)
+  if used < 0 then
+    used = 0
+  elseif used > whole then
+    used = whole
+  end
   local after = used + one * cost
 
   if after > whole then
