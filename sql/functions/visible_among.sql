@@ -12,7 +12,7 @@ BEGIN
     RETURN QUERY
     SELECT other FROM unnest(others) AS other
     WHERE EXISTS (SELECT FROM chat.users WHERE id = me AND is_active)
-        AND EXISTS (SELECT FROM chat.users WHERE id = other AND is_active)
+        AND (other = ANY (ARRAY(SELECT id FROM chat.users WHERE id = ANY (others) AND is_active)))
             > EXISTS (
                 SELECT FROM chat.relationships WHERE user_id = other AND related_user_id = me AND type = 'blocked'
                 OFFSET 0
