@@ -19,6 +19,9 @@ from dbkeep.redis.prove.engine import Engine
 from dbkeep.redis.prove.mutants import LATENT, Mutant, generate
 from dbkeep.redis.prove.mutation import mutate
 from dbkeep.redis.prove.world import World
+from dbkeep.sandbox.redis import Program
+
+from .conftest import SERVERS
 
 ROOT = Path(__file__).parents[3]
 LEAST = 80
@@ -78,8 +81,11 @@ def test_every_mutant_of_a_sample_is_caught(declared: engine.Declared, budget: B
 
 
 @pytest.mark.long
-def test_every_mutant_is_caught(declared: engine.Declared, budget: Budget) -> None:
-    outcomes = mutate(declared, registry.ALL, budget)
+@pytest.mark.parametrize("name", SERVERS)
+def test_every_mutant_is_caught(
+    name: str, programs: dict[str, Program], declared: engine.Declared, budget: Budget
+) -> None:
+    outcomes = mutate(declared, registry.ALL, budget, program=programs[name])
     assert len(outcomes) >= LEAST
     assert _survivors(outcomes) == []
     assert _left_to_catalogs(outcomes) == set()

@@ -21,6 +21,9 @@ from dbkeep.redis.prove.engine import Engine
 from dbkeep.redis.prove.probes import keys, limits, regressions
 from dbkeep.redis.prove.seed import MARK
 from dbkeep.redis.prove.world import World
+from dbkeep.sandbox.redis import Program
+
+from .conftest import SERVERS
 
 ROOT = Path(__file__).parents[3]
 LIBRARY = shlex.quote("#!lua name={}\nredis.register_function('{}', function() return {{1, 9, 0, 0}} end)")
@@ -50,6 +53,15 @@ def test_the_declared_state_gives_no_finding(world: World, budget: Budget) -> No
     notes = {result.probe.id: " ".join(result.notes) for result in results}
     assert "hot set hit in" in notes["P50"]
     assert "acknowledged writes lost" in notes["P52"]
+
+
+@pytest.mark.parametrize("name", SERVERS[1:])
+def test_the_declared_state_gives_no_finding_on_other_servers(
+    name: str, programs: dict[str, Program], declared: engine.Declared, budget: Budget
+) -> None:
+    with server.start(declared, program=programs[name]) as other:
+        assert complaints(list(run(other, registry.ALL)), budget) == []
+        assert list(matrix.findings(list(matrix.observe(other)))) == []
 
 
 def test_the_matrix_agrees_with_itself_and_covers_every_command(world: World) -> None:

@@ -18,6 +18,7 @@ from dbkeep.redis.declared import Declared
 from dbkeep.redis.prove import server
 from dbkeep.redis.prove.mutants import LATENT, LIKELY, Mutant, generate
 from dbkeep.redis.prove.world import World
+from dbkeep.sandbox.redis import Program
 
 WORKERS = 2
 
@@ -27,6 +28,7 @@ def mutate(
     probes: Sequence[Probe[World]],
     budget: Budget,
     *,
+    program: Program | None = None,
     choose: Callable[[Sequence[Mutant]], Sequence[Mutant]] = lambda mutants: mutants,
     on_start: Callable[[int], None] = lambda _: None,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
@@ -35,7 +37,7 @@ def mutate(
 
     Raises DbkeepError as `dbkeep.prove.mutation.mutate` does.
     """
-    breakers = [_Breaker(declared) for _ in range(WORKERS)]
+    breakers = [_Breaker(declared, program) for _ in range(WORKERS)]
     return mutation.mutate(
         breakers, probes, budget, choose=choose, likely=_is_likely, on_start=on_start, on_outcome=on_outcome
     )
@@ -53,11 +55,11 @@ def _with_password(world: World, word: str) -> str:
 class _Breaker:
     """A mutant has servers for itself: they start in a fifth of a second, and a probe may end them."""
 
-    def __init__(self, declared: Declared) -> None:
-        self._declared = declared
+    def __init__(self, declared: Declared, program: Program | None) -> None:
+        self._declared, self._program = declared, program
 
     def whole(self) -> AbstractContextManager[World]:
-        return server.start(self._declared)
+        return server.start(self._declared, program=self._program)
 
     def mutants(self, world: World) -> tuple[Mutant, ...]:
         return generate(world)
@@ -65,7 +67,7 @@ class _Breaker:
     @contextmanager
     def broken(self, mutant: Mutant) -> Iterator[World]:
         try:
-            with server.start(self._declared, changed=mutant.settings) as world:
+            with server.start(self._declared, changed=mutant.settings, program=self._program) as world:
                 for instance, *words in mutant.commands:
                     said = [_with_password(world, word) for word in words]
                     world.admin(instance).execute_command(*said)  # type: ignore[no-untyped-call]

@@ -23,6 +23,7 @@ from dbkeep.redis.prove.seed import Seed
 from dbkeep.redis.prove.world import World
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox import redis as sandbox
+from dbkeep.sandbox.redis import Program
 from dbkeep.secrets import new_password
 from dbkeep.settings import RedisSettings
 
@@ -39,15 +40,22 @@ class Server:
     """The instances as declared, but for `changed` settings. `settings` reaches them as the administrator."""
 
     def __init__(
-        self, declared: Declared, settings: RedisSettings, changed: Settings, *, folder: Path, memory_bytes: int
+        self,
+        declared: Declared,
+        settings: RedisSettings,
+        changed: Settings,
+        *,
+        folder: Path,
+        memory_bytes: int,
+        program: Program,
     ) -> None:
-        self.declared, self.settings, self.memory_bytes = declared, settings, memory_bytes
+        self.declared, self.settings, self.memory_bytes, self.program = declared, settings, memory_bytes, program
         self._changed, self._folder = changed, folder
 
     def renewed(self) -> AbstractContextManager[World]:
         # A port is taken while these servers run.
         changed = {name: {k: v for k, v in own.items() if k != "port"} for name, own in self._changed.items()}
-        return start(self.declared, changed=changed, memory_bytes=self.memory_bytes)
+        return start(self.declared, changed=changed, memory_bytes=self.memory_bytes, program=self.program)
 
     @contextmanager
     def ended(self, instance: str, how: signal.Signals) -> Iterator[redis.Redis]:
@@ -61,26 +69,36 @@ class Server:
             os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
         finally:
             os.close(process)
-        wanted = _directives(_with(self.declared, self._changed), instance, self.memory_bytes)
+        wanted = _directives(_with(self.declared, self._changed), instance, self.memory_bytes, self.program)
         folder = self._folder / f"after-{how.name}"
         with (
-            sandbox.start(folder, {instance: wanted}, data={instance: left.socket.parent}) as settings,
+            sandbox.start(
+                folder, {instance: wanted}, data={instance: left.socket.parent}, program=self.program
+            ) as settings,
             connect(instance, settings.instances[instance]) as client,
         ):
             yield client
 
     def directives(self, instance: str) -> dict[str, str]:
-        return _directives(self.declared, instance, self.memory_bytes)
+        return _directives(self.declared, instance, self.memory_bytes, self.program)
 
 
 @contextmanager
-def start(declared: Declared, *, changed: Settings | None = None, memory_bytes: int = MEMORY_BYTES) -> Iterator[World]:
+def start(
+    declared: Declared,
+    *,
+    changed: Settings | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    program: Program | None = None,
+) -> Iterator[World]:
     """Start the instances as declared, but for `changed` settings; stop and remove them at the end.
+
+    `program` is one of `dbkeep.sandbox.redis.find_programs`, in place of the Redis that is installed.
 
     Raises UsageError when there is no redis-server, DbkeepError when one does not start, ApplyError when the declared
     state cannot be applied.
     """
-    changed = changed or {}
+    changed, program = changed or {}, program or sandbox.find_program()
     names = declared.instances.instances
     folder = Path(tempfile.mkdtemp(prefix="dbkeep-prove-"))
     folder.chmod(0o711)  # the servers' own user must reach its folder inside
@@ -89,12 +107,14 @@ def start(declared: Declared, *, changed: Settings | None = None, memory_bytes: 
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         files = _certificates(folder)
         held = _with(declared, changed)
-        wanted = {name: _directives(held, name, memory_bytes) for name in names}
+        wanted = {name: _directives(held, name, memory_bytes, program) for name in names}
         encrypted = {name: sandbox.TLS(port, *files) for name, port in ports.items()}
-        with sandbox.start(folder / "server", wanted, tls=encrypted, memory_bytes=memory_bytes) as settings:
+        with sandbox.start(
+            folder / "server", wanted, tls=encrypted, memory_bytes=memory_bytes, program=program
+        ) as settings:
             engine.apply(settings, held, passwords)
             _limit_memory(settings, changed)
-            server = Server(declared, settings, changed, folder=folder, memory_bytes=memory_bytes)
+            server = Server(declared, settings, changed, folder=folder, memory_bytes=memory_bytes, program=program)
 
             def open_session(instance: str, user: str | None, **options: Any) -> redis.Redis:
                 password = None if user is None else passwords[user]
@@ -125,8 +145,8 @@ def _limit_memory(settings: RedisSettings, changed: Settings) -> None:
                 client.config_set(MAXMEMORY, own[MAXMEMORY])
 
 
-def _directives(declared: Declared, instance: str, memory_bytes: int) -> dict[str, str]:
-    return directives(declared, instance, sandbox.installed_version(), {}, memory_bytes)
+def _directives(declared: Declared, instance: str, memory_bytes: int, program: Program) -> dict[str, str]:
+    return directives(declared, instance, program.version, {}, memory_bytes)
 
 
 def _certificates(folder: Path) -> tuple[Path, Path, Path]:

@@ -20,6 +20,7 @@ from dbkeep.redis.prove import commands, reach
 from dbkeep.redis.prove.attempts import Attempt, attempt
 from dbkeep.redis.prove.commands import Command
 from dbkeep.redis.prove.seed import MARK, SECONDS, Seed
+from dbkeep.sandbox.redis import Program
 from dbkeep.settings import RedisSettings
 
 Open = Callable[..., redis.Redis]
@@ -33,6 +34,7 @@ class ThrowAway(Protocol):
     """Servers of one's own, which nothing binds."""
 
     settings: RedisSettings
+    program: Program
 
     def directives(self, instance: str) -> dict[str, str]:
         """Return every setting as declared, whatever was changed."""

@@ -77,7 +77,7 @@ OWN = frozenset({"port", "unixsocket", "unixsocketperm", "dir", "aclfile", "save
 def server_defaults(world: World) -> Iterator[Mutant]:
     """Yield each declared setting as a server has it that nobody configured."""
     for instance in world.instances:
-        defaults = _defaults()
+        defaults = _defaults(world)
         for name, value in sorted(world.throw_away.directives(instance).items()):
             default = defaults.get(name)
             # A server without an address, or with a port that is taken, does not start.
@@ -85,11 +85,11 @@ def server_defaults(world: World) -> Iterator[Mutant]:
                 yield _changed(instance, name, default)
 
 
-def _defaults() -> dict[str, str]:
+def _defaults(world: World) -> dict[str, str]:
     """Return the settings of a server with no configuration; what the sandbox says itself is its own."""
     with (
         tempfile.TemporaryDirectory(prefix="dbkeep-prove-") as folder,
-        sandbox.start(Path(folder)) as settings,
+        sandbox.start(Path(folder), program=world.throw_away.program) as settings,
         connect("state", settings.instances["state"]) as client,
     ):
         found: dict[str, str] = client.config_get("*")  # type: ignore[assignment]
@@ -99,7 +99,7 @@ def _defaults() -> dict[str, str]:
 def worse(world: World) -> Iterator[Mutant]:
     """Yield each declared setting with each value of WORSE that is neither declared nor the default."""
     for instance in world.instances:
-        wanted, defaults = world.throw_away.directives(instance), _defaults()
+        wanted, defaults = world.throw_away.directives(instance), _defaults(world)
         for name, values in WORSE.items():
             for value in values:
                 known = {canonical(wanted.get(name, value)), canonical(defaults.get(name, wanted.get(name, "")))}
