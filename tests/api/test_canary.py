@@ -215,6 +215,6 @@ def test_every_spelling_is_found_wherever_it_stands(tmp_path: Path, number: int)
     ):
         file.write_bytes(before + written + before)
         assert files_with(text, [tmp_path]) == [file]
-    file.write_bytes(before + text[:-1].encode() + base64.b64encode(before))
+    file.write_bytes(before + text[:-1].encode() + b"-" + base64.b64encode(before))
     assert files_with(text, [tmp_path]) == []
     assert len(spellings(text)) > 10

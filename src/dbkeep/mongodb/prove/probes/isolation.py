@@ -71,6 +71,7 @@ class _Scene:
         now = datetime.now(UTC)
         return {
             "Conversations.one": lambda: made.conversations.one(carl, theirs),
+            "Conversations.require": self._enter,
             "Conversations.page": lambda: made.conversations.page(carl, 100, None),
             "Conversations.page after their place": lambda: made.conversations.page(carl, 100, self.place),
             "Conversations.record_message": lambda: made.conversations.record_message(carl, theirs, now, "from carl"),
@@ -92,6 +93,10 @@ class _Scene:
             "NotificationPreferences.own": lambda: made.preferences.own(carl),
             "NotificationPreferences.put": lambda: made.preferences.put(carl, Preferences()),
         }
+
+    async def _enter(self) -> str:
+        await self.made.conversations.require(self.carl, self.theirs)
+        return self.theirs
 
     def is_theirs(self, document: Document) -> bool:
         """Whether a stored document is nothing of Carl's."""
