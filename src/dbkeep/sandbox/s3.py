@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
+from dbkeep.sandbox.ports import free_port
 from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
 
 LOOPBACK = "127.0.0.1"
@@ -93,13 +94,6 @@ def plain(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
     ]
     with _running(folder, server, command):
         yield server
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def _prepare(folder: Path, address: str, port: int) -> S3Server:

@@ -23,6 +23,7 @@ from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, read_all
 from dbkeep.sandbox import s3
+from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.s3 import S3Server
 
 from .conftest import CANARY, Site
@@ -150,7 +151,7 @@ def test_a_store_that_is_gone_is_named_the_other_stays_good_and_the_next_run_cat
     site: Site, folder: Path
 ) -> None:
     """An hour without the store is two runs that fail; then it is back with what it had."""
-    port = s3.free_port()
+    port = free_port()
     with s3.plain(folder / "coming-and-going", port=port) as server:
         client(server).create_bucket(Bucket=BUCKET)
         gone = bucket(server, folder, name="gone", lock_days=0, checksums=False)
@@ -269,7 +270,7 @@ def test_a_set_is_verified_in_every_copy_and_the_bad_one_is_named(host: BackupHo
 
 
 def test_a_store_that_comes_back_between_two_attempts_is_not_even_noticed(site: Site, folder: Path) -> None:
-    port = s3.free_port()
+    port = free_port()
     with s3.plain(folder / "blinking", port=port) as server:
         client(server).create_bucket(Bucket=BUCKET)
     settings = bucket(server, folder, name="blinking", lock_days=0, checksums=False, attempts=12)

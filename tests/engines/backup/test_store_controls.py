@@ -16,6 +16,7 @@ from dbkeep.backup.settings import BackupHost
 from dbkeep.checks.control import NotApplicable
 from dbkeep.checks.facts.backup import _newest, _stores
 from dbkeep.sandbox import s3
+from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.s3 import S3Server
 
 from .conftest import Site
@@ -102,7 +103,7 @@ def test_a_store_that_ignores_locks_fails(ask: Ask, site: Site, tmp_path: Path) 
 
 
 def test_a_store_that_does_not_answer_fails_both(ask: Ask, site: Site, tmp_path: Path) -> None:
-    settings: Any = bucket(S3Server(s3.free_port(), Path("/etc/ssl/certs/ca-certificates.crt")), tmp_path, attempts=1)
+    settings: Any = bucket(S3Server(free_port(), Path("/etc/ssl/certs/ca-certificates.crt")), tmp_path, attempts=1)
     away = with_stores(site, [settings])
     assert "cannot be listed" in ask(COPY, away)
     assert "cannot be put" in ask(LOCK, away)

@@ -18,11 +18,12 @@ from dbkeep.errors import DbkeepError
 from dbkeep.host import replace_file
 from dbkeep.redis.connect import connect as connect_as_agent
 from dbkeep.redis.statements import directives
+from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.redis import installed_version, start
 from dbkeep.settings import RedisInstance, RedisSettings
 
 from .conftest import MEMORY_BYTES
-from .test_certificate import free_port, issue
+from .test_certificate import issue
 
 
 @dataclass(frozen=True)

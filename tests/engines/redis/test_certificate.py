@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,17 +16,12 @@ from dbkeep import redis as engine
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.plan import ApplyError
 from dbkeep.redis.statements import directives
+from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.redis import TLS, installed_version, start
 from dbkeep.settings import RedisSettings
 from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
 
 MEMORY_BYTES = 80 * 1024 * 1024
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def issue(folder: Path) -> None:

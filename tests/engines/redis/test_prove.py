@@ -21,6 +21,7 @@ from dbkeep.redis.prove.engine import Engine
 from dbkeep.redis.prove.probes import keys, limits, regressions
 from dbkeep.redis.prove.seed import MARK
 from dbkeep.redis.prove.world import World
+from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.redis import Program
 
 from .conftest import SERVERS
@@ -165,8 +166,7 @@ def test_a_setting_that_lets_go_is_found(
 
 
 def test_an_open_port_is_found(declared: engine.Declared) -> None:
-    (port,) = server.free_ports(1)
-    with server.start(declared, changed={"cache": {"port": str(port)}}) as broken:
+    with server.start(declared, changed={"cache": {"port": str(free_port())}}) as broken:
         assert found_by("P05", broken) == {"(anybody)"}
 
 

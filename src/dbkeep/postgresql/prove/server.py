@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -20,6 +19,7 @@ from dbkeep.postgresql.prove.folder import fresh
 from dbkeep.postgresql.prove.seed import Seed
 from dbkeep.postgresql.prove.world import Connection, World
 from dbkeep.sandbox import postgresql as sandbox
+from dbkeep.sandbox.ports import free_port
 from dbkeep.secrets import new_password
 from dbkeep.settings import PostgreSQLSettings
 
@@ -85,15 +85,10 @@ def start(declared: Declared, *, version: int | None = None) -> Iterator[Server]
     seed = Seed()
     with (
         fresh() as folder,
-        sandbox.start(folder / "server", version=version, listen_addresses=ADDRESS, port=_free_port()) as settings,
+        sandbox.start(folder / "server", version=version, listen_addresses=ADDRESS, port=free_port()) as settings,
     ):
         postgresql.apply(settings, declared, passwords)
         with postgresql.connect(settings, declared.scope.database) as connection:
             seed.insert(connection)
             connection.execute("ANALYZE")
         yield Server(settings, declared, passwords, seed)
-
-
-def _free_port() -> int:
-    with socket.create_server((ADDRESS, 0)) as listener:
-        return int(listener.getsockname()[1])

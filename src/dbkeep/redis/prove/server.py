@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +22,7 @@ from dbkeep.redis.prove.seed import Seed
 from dbkeep.redis.prove.world import World
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox import redis as sandbox
+from dbkeep.sandbox.ports import free_ports
 from dbkeep.sandbox.redis import Program
 from dbkeep.secrets import new_password
 from dbkeep.settings import RedisSettings
@@ -160,12 +160,3 @@ def _certificates(folder: Path) -> tuple[Path, Path, Path]:
         path.touch(mode=0o600)
         path.write_text(text, encoding="ascii")
     return files
-
-
-def free_ports(number: int) -> list[int]:
-    listeners = [socket.create_server((ADDRESS, 0)) for _ in range(number)]
-    try:
-        return [int(listener.getsockname()[1]) for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
