@@ -14,6 +14,9 @@ LAX_MONGOD = (
     "s/cacheSizeGB: .*/cacheSizeGB: 1000/;s/clusterAuthMode: .*/clusterAuthMode: sendKeyFile/"
 )
 
+# With another member in its set, be it one without a vote, a server that starts waits before it calls itself primary.
+UNTIL_PRIMARY = "import time\nwhile not admin.command('hello')['isWritablePrimary']: time.sleep(0.2)"
+
 STRANGER = {"_id": 9, "host": "192.0.2.1:27017", "votes": 0, "priority": 0}
 
 
@@ -30,7 +33,8 @@ MONGODB = (
             *("MG-OPS-02", "MG-OPS-05", "MG-TLS-01", "MG-TLS-03"),
         ),
         as_root(f"cp -p /etc/mongod.conf /root/mongod.conf && sed -i '{LAX_MONGOD}' /etc/mongod.conf && {RESTART}"),
-        as_root(f"cat /root/mongod.conf > /etc/mongod.conf && rm /root/mongod.conf && {RESTART}"),
+        as_root(f"cat /root/mongod.conf > /etc/mongod.conf && rm /root/mongod.conf && {RESTART}")
+        + f" && timeout 60 {mongo(UNTIL_PRIMARY)}",
     ),
     Breakage(
         ("MG-RBAC-01", "MG-RBAC-04", "MG-DRIFT"),
