@@ -6,7 +6,7 @@ Reads are snapshot reads at an explicit cluster time, so no writer is blocked an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -22,6 +22,7 @@ from dbkeep.backup.job import Fence, Job
 from dbkeep.backup.manifest import Count, Part, StoredFile
 from dbkeep.backup.raw_reply import cut
 from dbkeep.backup.sealed_file import seal
+from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import Client, Document, connect
 
@@ -157,6 +158,15 @@ def fence(job: Job) -> Fence:
         )
     at: Timestamp = reply["operationTime"]
     return Fence(at=datetime.now(UTC), name=f"{at.time}.{at.inc}")
+
+
+def mark(host: BackupHost, name: str, ready: Callable[[], None]) -> Fence:
+    """Connect, call `ready` and put `name` into the oplog with majority write concern; its time is the fence's name."""
+    with connect(host.with_mongodb()[1]) as client:
+        ready()
+        note = {"appendOplogNote": 1, "data": {"dbkeep": name}, "writeConcern": {"w": "majority"}}
+        at: Timestamp = client.admin.command(note)["operationTime"]
+        return Fence(at=datetime.now(UTC), name=f"{at.time}.{at.inc}")
 
 
 def collect(job: Job, point: Fence) -> Part:
