@@ -6,6 +6,7 @@ It costs no copy of anything: what a restore to it needs is a set before it and 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -25,7 +26,7 @@ from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Record, RecoveryPoint, read_sets, set_id_of, time_of
 from dbkeep.backup.recovery_point import Gate, set_fences
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.store import Store
+from dbkeep.backup.store import DirectoryStore, Store
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now
 from dbkeep.files import write_atomically
@@ -139,17 +140,24 @@ def write_point(repository: Path, point: Point) -> None:
     """Write a point's record; from here on the point exists."""
     path = repository / point.key
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_atomically(path, point.model_dump_json(indent=2) + "\n", mode=0o600)
+    write_atomically(path, _render(point), mode=0o600)
+
+
+def _render(point: Point) -> str:
+    record = point.model_dump(mode="json")
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return json.dumps({"point": record, "sha256": digest}, indent=2) + "\n"
 
 
 def parse_point(content: bytes, key: str, where: str) -> Point:
-    """Return the point in a record; raises DbkeepError, naming `where`, when it is not the one of its key."""
+    """Return the point whose record was stored as `key`; raises DbkeepError, naming `where`, when it is altered."""
     try:
-        point = Point.model_validate(json.loads(content))
-    except (ValueError, ValidationError) as error:
-        raise DbkeepError(f"{where}: the point is damaged: {str(error).splitlines()[0]}; take another") from None
-    if point.key != key or not point.fences:
-        raise DbkeepError(f"{where}: the point is damaged: it is not the one of its name; take another")
+        point = Point.model_validate(json.loads(content)["point"])
+        damaged = _render(point).encode() != content or point.key != key or not point.fences
+    except (ValueError, TypeError, KeyError, ValidationError):
+        damaged = True
+    if damaged:
+        raise DbkeepError(f"{where}: the record of this point is damaged; take another (`dbkeep backup points`)")
     return point
 
 
@@ -209,3 +217,27 @@ def prune_points(host: BackupHost) -> list[str]:
     for point in gone:
         (host.settings.repository / point.key).unlink(missing_ok=True)
     return [point.name for point in gone]
+
+
+def copy_points(host: BackupHost, store: Store, there: Collection[str]) -> list[str]:
+    """Bring a store the points of this host that are not `there`, the newest names first; return the keys sent.
+
+    Raises StoreError, DbkeepError when a record here is damaged: damage is never copied.
+    """
+    sent = []
+    for path in sorted((host.settings.repository / FOLDER).glob("*.json"), reverse=True):
+        key = f"{FOLDER}/{path.name}"
+        if key not in there:
+            content = path.read_bytes()
+            parse_point(content, key, str(path))
+            store.put(key, path, hashlib.sha256(content).hexdigest())
+            sent.append(key)
+    return sent
+
+
+def prune_copies(store: DirectoryStore, oldest: datetime) -> list[str]:
+    """Remove the points before `oldest`, the moment of the oldest set there, from a directory; return their keys."""
+    gone = [key for key in point_keys(store.sizes(f"{FOLDER}/")) if read_copy(store, key).at < oldest]
+    for key in gone:
+        store.remove(key)
+    return gone

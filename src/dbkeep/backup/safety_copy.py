@@ -12,8 +12,10 @@ from pathlib import Path
 from dbkeep.backup.service import Service
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now
+from dbkeep.files import write_atomically
 
 MARK = "before-restore"
+UNFINISHED = "restoring"
 
 
 @contextmanager
@@ -22,26 +24,23 @@ def set_aside(directory: Path, service: Service, os_user: str) -> Iterator[Path 
 
     The new one has the old one's owner and mode, or belongs to `os_user` alone when there was none. Yields where the
     safety copy is, or None. When the block fails, the new directory is removed, the safety copy is renamed back and
-    the service started, so that things are as they were.
+    the service started, so that things are as they were. What an interrupted restore left is no live data: it is
+    removed, and the safety copy that was made then is this one's too.
 
     Raises DbkeepError when the directory cannot be renamed (a mount point), UsageError when `os_user` does not exist.
     """
     owner, mode = _owner(os_user), 0o700
     service.stop()
-    safety = None
-    if directory.exists():
-        status = directory.stat()
-        owner, mode = (status.st_uid, status.st_gid), status.st_mode & 0o7777
+    safety = unfinished(directory)
+    if safety is not None:
+        shutil.rmtree(directory, ignore_errors=True)
+    elif directory.exists():
         safety = directory.with_name(f"{directory.name}.{MARK}-{now():%Y%m%dT%H%M%S.%fZ}")
-        try:
-            directory.rename(safety)
-        except OSError as error:
-            service.start()
-            raise DbkeepError(
-                f"{directory}: cannot be set aside: {error.strerror}; the data directory must be a folder "
-                "below a mount point, not the mount point itself"
-            ) from None
+        _rename(directory, safety, service)
     try:
+        if safety is not None:
+            status = safety.stat()
+            owner, mode = (status.st_uid, status.st_gid), status.st_mode & 0o7777
         directory.mkdir(mode=0o700)
         os.chown(directory, *owner)
         directory.chmod(mode)
@@ -49,6 +48,34 @@ def set_aside(directory: Path, service: Service, os_user: str) -> Iterator[Path 
     except BaseException:
         _put_back(directory, safety, service)
         raise
+    _note(directory).unlink(missing_ok=True)
+
+
+def _rename(directory: Path, safety: Path, service: Service) -> None:
+    """Set the directory aside, and note that before it is done: a kill in between leaves it live or noted."""
+    try:
+        write_atomically(_note(directory), safety.name, mode=0o600)
+        directory.rename(safety)
+    except OSError as error:
+        _note(directory).unlink(missing_ok=True)
+        service.start()
+        raise DbkeepError(
+            f"{directory}: cannot be set aside: {error.strerror}; the data directory must be a folder below a mount "
+            "point, not the mount point itself, and its filesystem must not be full"
+        ) from None
+
+
+def unfinished(directory: Path) -> Path | None:
+    """Return the safety copy of a restore that was interrupted: what is in `directory` now is a part of a copy."""
+    try:
+        safety = directory.with_name(_note(directory).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return safety if safety.is_dir() else None
+
+
+def _note(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.{UNFINISHED}")
 
 
 def _put_back(directory: Path, safety: Path | None, service: Service) -> None:
@@ -56,6 +83,7 @@ def _put_back(directory: Path, safety: Path | None, service: Service) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     if safety is not None:
         safety.rename(directory)
+        _note(directory).unlink(missing_ok=True)
         service.start()
 
 
