@@ -6,7 +6,7 @@ The fetched set lies in a repository of its own below the live one, which it nev
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Part, StoredFile, write_part
 from dbkeep.backup.sealed_file import private
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.slices import write_slice
+from dbkeep.backup.slices import Slice, write_slice
 from dbkeep.backup.store import Store, open_store
 from dbkeep.backup.target import Chosen
 from dbkeep.errors import DbkeepError
@@ -44,11 +44,8 @@ def fetched(host: BackupHost, name: str, chosen: Mapping[str, Chosen], progress:
             root.mkdir(mode=0o711)
             for engine, one in chosen.items():
                 progress(f"{engine}: fetching set {one.part.set_id} from store {name}")
+                fetch_slices(store, one.slices, root)
                 fetch(host, store, one.part, root)
-                for found in one.slices:
-                    for stored in found.stored_files():
-                        _fetch(store, stored, root / stored.name)
-                    write_slice(root, found)
             yield _with_repository(host, root)
         finally:
             shutil.rmtree(root, ignore_errors=True)
@@ -70,6 +67,14 @@ def fetch(host: BackupHost, store: Store, part: Part, root: Path) -> None:
 
         put_own(root, part, host.with_postgresql()[0].os_user)
     write_part(root / part.folder, part)
+
+
+def fetch_slices(store: Store, slices: Iterable[Slice], root: Path) -> None:
+    """Bring slices into the repository `root`, each file checked against its record. Raises DbkeepError."""
+    for found in slices:
+        for stored in found.stored_files():
+            _fetch(store, stored, root / stored.name)
+        write_slice(root, found)
 
 
 def _fetch(store: Store, stored: StoredFile, path: Path) -> None:

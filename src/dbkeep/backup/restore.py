@@ -1,4 +1,4 @@
-"""Restores engines of this host to a set, a point or a time: first the plan (what is replaced and lost), then the work."""
+"""Puts engines of this host at a set, a point or a time: first the plan (what is replaced and lost), then the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Part, RecoveryPoint
 from dbkeep.backup.points import LOCK as POINTS_LOCK
 from dbkeep.backup.run import LOCK
-from dbkeep.backup.safety_copy import unfinished
+from dbkeep.backup.safety_copy import NotedService, unfinished
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.service import Service, SystemdService
 from dbkeep.backup.settings import LOCAL, BackupHost
@@ -36,6 +36,7 @@ class EngineRestore(Protocol):
         identity: str,
         service: Service,
         progress: Progress,
+        *,
         target: RecoveryPoint | None = None,
     ) -> dict[str, Any]: ...
 
@@ -58,9 +59,11 @@ def _replace(
         if problems:
             raise DbkeepError(f"{engine}: set {one.part.set_id} is damaged: {problems[0]}; nothing was changed")
     for engine, one in chosen.items():
-        service = services.get(engine) or SystemdService(getattr(host.settings, engine).service)
+        settings = getattr(host.settings, engine)
+        service = NotedService(services.get(engine) or SystemdService(settings.service), settings.data_directory)
         try:
-            done[engine] = engine_restore(engine).replace(host, one.part, identity, service, progress, one.point)
+            to = {"target": one.point} if one.point else {}
+            done[engine] = engine_restore(engine).replace(host, one.part, identity, service, progress, **to)
         except DbkeepError as error:
             before = f"; already restored: {', '.join(done)}" if done else ""
             raise DbkeepError(f"{error}; {engine} is as it was{before}") from None

@@ -7,6 +7,7 @@ import pwd
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from dbkeep.backup.service import Service
@@ -15,7 +16,7 @@ from dbkeep.evidence import now
 from dbkeep.files import write_atomically
 
 MARK = "before-restore"
-UNFINISHED = "restoring"
+UNFINISHED, STARTED = "restoring", "started"
 
 
 @contextmanager
@@ -24,15 +25,15 @@ def set_aside(directory: Path, service: Service, os_user: str) -> Iterator[Path 
 
     The new one has the old one's owner and mode, or belongs to `os_user` alone when there was none. Yields where the
     safety copy is, or None. When the block fails, the new directory is removed, the safety copy is renamed back and
-    the service started, so that things are as they were. What an interrupted restore left is no live data: it is
-    removed, and the safety copy that was made then is this one's too.
+    the service started, so that things are as they were. What an interrupted restore left without having started the
+    server is no live data: it is removed, and the safety copy that was made then is this one's too.
 
     Raises DbkeepError when the directory cannot be renamed (a mount point), UsageError when `os_user` does not exist.
     """
     owner, mode = _owner(os_user), 0o700
     service.stop()
-    safety = unfinished(directory)
-    if safety is not None:
+    safety, started = _noted(directory)
+    if safety is not None and not started:
         shutil.rmtree(directory, ignore_errors=True)
     elif directory.exists():
         safety = directory.with_name(f"{directory.name}.{MARK}-{now():%Y%m%dT%H%M%S.%fZ}")
@@ -54,7 +55,7 @@ def set_aside(directory: Path, service: Service, os_user: str) -> Iterator[Path 
 def _rename(directory: Path, safety: Path, service: Service) -> None:
     """Set the directory aside, and note that before it is done: a kill in between leaves it live or noted."""
     try:
-        write_atomically(_note(directory), safety.name, mode=0o600)
+        write_atomically(_note(directory), f"{safety.name}\n", mode=0o600)
         directory.rename(safety)
     except OSError as error:
         _note(directory).unlink(missing_ok=True)
@@ -65,13 +66,36 @@ def _rename(directory: Path, safety: Path, service: Service) -> None:
         ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class NotedService:
+    """A service whose start is noted beside its data directory: from then on what is in there may be live data."""
+
+    service: Service
+    directory: Path
+
+    def stop(self) -> None:
+        self.service.stop()
+
+    def start(self) -> None:
+        safety, started = _noted(self.directory)
+        if safety is not None and not started:
+            write_atomically(_note(self.directory), f"{safety.name}\n{STARTED}\n", mode=0o600)
+        self.service.start()
+
+
 def unfinished(directory: Path) -> Path | None:
-    """Return the safety copy of a restore that was interrupted: what is in `directory` now is a part of a copy."""
+    """Return where a restore that was interrupted had set the live data aside, or None."""
+    return _noted(directory)[0]
+
+
+def _noted(directory: Path) -> tuple[Path | None, bool]:
+    """Return the safety copy of an unfinished restore, and whether the server was started on what is there instead."""
     try:
-        safety = directory.with_name(_note(directory).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return safety if safety.is_dir() else None
+        name, *rest = _note(directory).read_text(encoding="utf-8").split()
+    except (FileNotFoundError, ValueError):
+        return None, False
+    safety = directory.with_name(name)
+    return (safety if safety.is_dir() else None), rest == [STARTED]
 
 
 def _note(directory: Path) -> Path:
