@@ -6,7 +6,7 @@ Reads are snapshot reads at an explicit cluster time, so no writer is blocked an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -17,7 +17,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
 from dbkeep.backup.archive_format import Collection, NamespaceWriter, prelude
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.log_mongodb import note, position_of, timestamp
 from dbkeep.backup.manifest import Count, Part, StoredFile
 from dbkeep.backup.raw_reply import RAW, cut
@@ -154,19 +154,14 @@ def fence(job: Job) -> Fence:
     return mark(job.host, job.set_id)
 
 
-def mark(host: BackupHost, name: str) -> Fence:
-    """Put `name` into the oplog with majority write concern; its operation time is the engine's name of the moment."""
-    with connect(host.with_mongodb()[1]) as client:
-        return Fence(name=position_of(note(client, {"dbkeep": name})), at=datetime.now(UTC))
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Put `name` into the oplog with majority write concern; its operation time is the engine's name of the moment.
 
-
-def mark(host: BackupHost, name: str, ready: Callable[[], None]) -> Fence:
-    """Connect, call `ready` and put `name` into the oplog with majority write concern; its time is the fence's name."""
+    `ready` is called when all is connected, just before.
+    """
     with connect(host.with_mongodb()[1]) as client:
         ready()
-        note = {"appendOplogNote": 1, "data": {"dbkeep": name}, "writeConcern": {"w": "majority"}}
-        at: Timestamp = client.admin.command(note)["operationTime"]
-        return Fence(at=datetime.now(UTC), name=f"{at.time}.{at.inc}")
+        return Fence(name=position_of(note(client, {"dbkeep": name})), at=datetime.now(UTC))
 
 
 def collect(job: Job, point: Fence) -> Part:

@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
@@ -21,7 +21,7 @@ from typing import Protocol, cast
 
 from pydantic import ValidationError
 
-from dbkeep.backup.job import Fence, Progress
+from dbkeep.backup.job import Fence, Progress, Ready, at_once
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Record, RecoveryPoint, read_sets, set_id_of, time_of
 from dbkeep.backup.recovery_point import Gate, set_fences
@@ -43,7 +43,7 @@ _KEY = re.compile(rf"{FOLDER}/({_NAME.pattern})\.[^/]+\.json")
 class EngineMark(Protocol):
     """What dbkeep.backup.postgresql, .mongodb and .redis each offer."""
 
-    def mark(self, host: BackupHost, name: str, ready: Callable[[], None]) -> Fence:
+    def mark(self, host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
         """Connect, call `ready`, set a fence that a restore can go to, and return it."""
 
 

@@ -6,12 +6,11 @@ The part is recoverable to exactly that name, so all engines of a set can be fen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.manifest import Count, Part, StoredFile, read_sets
 from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.pgbackrest_files import archive_of, digest, keep_own, needed
@@ -107,7 +106,7 @@ def fence(job: Job) -> Fence:
     return Fence(at=at, name=point_name(job.set_id))
 
 
-def mark(host: BackupHost, name: str, ready: Callable[[], None]) -> Fence:
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
     """Connect, call `ready` and set the restore point `name`."""
     with connect(host.with_postgresql()[1]) as connection:
         ready()

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import redis
 from redis.exceptions import RedisError
 
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.manifest import Count, Part
 from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.backup.settings import BackupHost
@@ -63,7 +63,7 @@ def fence(job: Job) -> Fence:
     return Fence(at=at, name=f"bgsave {at.isoformat(timespec='milliseconds')}")
 
 
-def mark(host: BackupHost, name: str, ready: Callable[[], None]) -> Fence:
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
     """Connect, call `ready` and write `name` into the append-only file, by a key that expires soon."""
     backup, settings = host.with_redis()
     with connect(backup.instance, settings.instances[backup.instance]) as client:
