@@ -17,7 +17,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
 from dbkeep.backup.archive_format import Collection, NamespaceWriter, prelude
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.log_mongodb import note, position_of, timestamp
 from dbkeep.backup.manifest import Count, Part, StoredFile
 from dbkeep.backup.raw_reply import RAW, cut
@@ -154,9 +154,13 @@ def fence(job: Job) -> Fence:
     return mark(job.host, job.set_id)
 
 
-def mark(host: BackupHost, name: str) -> Fence:
-    """Put `name` into the oplog with majority write concern; its operation time is the engine's name of the moment."""
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Put `name` into the oplog with majority write concern; its operation time is the engine's name of the moment.
+
+    `ready` is called when all is connected, just before.
+    """
     with connect(host.with_mongodb()[1]) as client:
+        ready()
         return Fence(name=position_of(note(client, {"dbkeep": name})), at=datetime.now(UTC))
 
 
