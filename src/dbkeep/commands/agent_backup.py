@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TypeVar
 
 import click
@@ -14,6 +15,7 @@ from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.points import mark
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.prove_stores import prove_stores
+from dbkeep.backup.references import REFERENCES, as_json, compare_here, missing, named_users
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
@@ -79,6 +81,17 @@ class VerifyRequest(SetRequest):
     """Without `store` every copy is compared."""
 
     store: str = ALL
+
+
+class NamedUsersRequest(Request):
+    """`reference` is the name of one of REFERENCES, `after` what the page before said."""
+
+    reference: str
+    after: str = ""
+
+
+class MissingUsersRequest(Request):
+    ids: list[str]
 
 
 class IdentityRequest(SetRequest):
@@ -181,3 +194,27 @@ def points_command() -> None:
     """Answer with the points of this host and from where each can be restored."""
     request(Request)
     answer(points_catalog(read_host()))
+
+
+@agent_backup_group.command("references")
+def references_command() -> None:
+    """Compare the references between the stores of this host and answer with what dangles."""
+    request(Request)
+    answer(as_json(compare_here(read_host())))
+
+
+@agent_backup_group.command("named-users")
+def named_users_command() -> None:
+    """Answer with a page of the users that one place of this host names."""
+    asked = request(NamedUsersRequest)
+    for reference in REFERENCES:
+        if reference.name == asked.reference:
+            answer(asdict(named_users(read_host(), reference, asked.after)))
+            return
+    raise UsageError(f"the request's reference: {asked.reference!r} is none of {[r.name for r in REFERENCES]}")
+
+
+@agent_backup_group.command("missing-users")
+def missing_users_command() -> None:
+    """Answer with those of the request's ids that no user has."""
+    answer({"missing": missing(read_host(), request(MissingUsersRequest).ids)})

@@ -24,6 +24,7 @@ from dbkeep.commands.backup_options import (
     show,
     store_option,
 )
+from dbkeep.commands.points import show_references
 from dbkeep.environment import read_environment
 from dbkeep.errors import UsageError
 
@@ -65,6 +66,7 @@ def restore_command(
     for engine, result in done["observed"]["engines"].items():
         console.print(f"{engine}: restored to {result['recovery_point']}; what was there: {result['safety_copy']}")
     console.print(f"the engines are at {target}, not more than {apart(done['observed']['skew_seconds'])} apart")
+    show_references(done["observed"])
     console.print("passwords and permissions are those of that moment now: run `dbkeep apply`")
 
 
