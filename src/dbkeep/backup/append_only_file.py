@@ -7,10 +7,12 @@ base is only a shorter way to the same state. A hard link keeps a file, and what
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shlex
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,9 +91,25 @@ def hold(data_directory: Path) -> Held:
     raise DbkeepError(f"{data_directory}: the append-only file is rewritten all the time; read the log of the instance")
 
 
+@contextmanager
+def settled(data_directory: Path) -> Iterator[None]:
+    """Keep a slice from ending while a set sets its fence, and the other way round.
+
+    So a slice that ends before the moment of a fence has nothing that was written after it.
+    """
+    (data_directory / HELD).mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(data_directory / HELD, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def forget(data_directory: Path) -> None:
     """Let go of everything that is kept: what the instance writes from now on does not follow on it."""
-    shutil.rmtree(data_directory / HELD, ignore_errors=True)
+    for path in (data_directory / HELD).glob("*"):
+        path.unlink(missing_ok=True)
 
 
 def _link(path: Path, link: Path) -> bool:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dbkeep.backup.append_only_file import Held, Position, forget, hold
+from dbkeep.backup.append_only_file import Held, Position, forget, hold, settled
 from dbkeep.backup.manifest import StoredFile
 from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.backup.settings import BackupHost
@@ -38,14 +38,17 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
     directory is another. Raises DbkeepError when the instance writes no append-only file, or cannot.
     """
     backup, settings = host.with_redis()
-    complete = _written_until(backup.instance, settings.instances[backup.instance], backup.data_directory)
-    held = hold(backup.data_directory)
-    begin = _continued(held, newest)
-    if begin is None:
+    with settled(backup.data_directory):
+        complete = _written_until(backup.instance, settings.instances[backup.instance], backup.data_directory)
         held = hold(backup.data_directory)
+        begin = _continued(held, newest)
+        if begin is None:
+            held = hold(backup.data_directory)
+        sizes = {sequence: path.stat().st_size for sequence, path in held.files.items()}
     start = begin or Position(held.incarnation, held.first, 0)
+    last = Position(held.incarnation, held.last, sizes[held.last])
     ended_at = end_after(newest, complete)
-    pieces, files, last = _seal(host, held, start, slice_name(ended_at))
+    pieces, files = _seal(host, held, start, sizes, slice_name(ended_at))
     found = Slice(
         engine=ENGINE,
         host=socket.gethostname(),
@@ -114,22 +117,22 @@ def _continued(held: Held, newest: Slice | None) -> Position | None:
 
 
 def _seal(
-    host: BackupHost, held: Held, start: Position, name: str
-) -> tuple[list[dict[str, Any]], tuple[StoredFile, ...], Position]:
+    host: BackupHost, held: Held, start: Position, sizes: dict[int, int], name: str
+) -> tuple[list[dict[str, Any]], tuple[StoredFile, ...]]:
     folder = host.settings.repository / log_folder(ENGINE)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pieces, files, size = [], [], 0
+    pieces, files = [], []
     for sequence in range(start.sequence, held.last + 1):
-        begin = start.offset if sequence == start.sequence else 0
+        begin, end = start.offset if sequence == start.sequence else 0, sizes[sequence]
+        if end == begin:
+            continue
         with held.files[sequence].open("rb", buffering=0) as stream:
-            size = os.fstat(stream.fileno()).st_size
             # What is sealed must not be lost with the power here.
             os.fsync(stream.fileno())
-            if size > begin:
-                path = folder / f"{name}.{sequence}.aof.zst.age"
-                files.append(seal(_range(stream.fileno(), begin, size), path, host.settings.recipients))
-                pieces.append({"file": path.name, "sequence": sequence, "from": begin, "to": size})
-    return pieces, tuple(files), Position(held.incarnation, held.last, size)
+            path = folder / f"{name}.{sequence}.aof.zst.age"
+            files.append(seal(_range(stream.fileno(), begin, end), path, host.settings.recipients))
+        pieces.append({"file": path.name, "sequence": sequence, "from": begin, "to": end})
+    return pieces, tuple(files)
 
 
 def _range(descriptor: int, begin: int, end: int) -> Iterator[bytes]:

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, cast
 import redis
 from redis.exceptions import RedisError
 
-from dbkeep.backup.append_only_file import Position, hold
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.append_only_file import Position, hold, settled
+from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.manifest import Count, Part
 from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.backup.settings import BackupHost
@@ -33,13 +33,14 @@ from dbkeep.settings import RedisInstance, RedisSettings
 
 FILE_NAME = "dump.rdb.zst.age"
 SAVE_SECONDS = 3600
+FENCE_SECONDS = 60
 CONFIGURATION = ("dir", "dbfilename", "appenddirname", "appendfilename")
 # redis/instances.yml declares them; without the last one a restore to a time has nothing to go by.
 NEEDED = {"appendonly": "yes", "aof-use-rdb-preamble": "yes", "aof-timestamp-enabled": "yes"}
 CHILDREN = ("rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled")
 # redis/keyspaces.yml declares it.
-POINT_KEY = "dbkeep:point"
-POINT_SECONDS = 86400
+MARKER = "dbkeep:point"
+MARKER_SECONDS = 86400
 
 
 def instance_counts(settings: RedisSettings, name: str) -> dict[str, int]:
@@ -68,16 +69,16 @@ def prepare(job: Job) -> None:
 
 def fence(job: Job) -> Fence:
     """Start the rewrite; its child process holds the state of this moment. Raises DbkeepError when it cannot start."""
-    with connect(*_instance(job)) as client:
+    with connect(*_instance(job)) as client, settled(_data_directory(job)):
         before = _info(client, "persistence")["aof_rewrites"]
         try:
             client.bgrewriteaof()
         except RedisError as error:
             raise DbkeepError(f"redis {_instance(job)[0]}: BGREWRITEAOF refused: {error}; try again") from None
-        # It is only scheduled while a save runs.
-        _wait(lambda: _info(client, "persistence")["aof_rewrites"] > before)
-    at = datetime.now(UTC)
-    held = hold(_data_directory(job))
+        # It is only scheduled when a save began after `prepare`.
+        _wait(lambda: _info(client, "persistence")["aof_rewrites"] > before, FENCE_SECONDS)
+        at = datetime.now(UTC)
+        held = hold(_data_directory(job))
     return Fence(at=at, name=str(Position(held.incarnation, held.last, 0)))
 
 
@@ -115,14 +116,15 @@ def collect(job: Job, point: Fence) -> Part:
     )
 
 
-def mark(host: BackupHost, name: str) -> Fence:
-    """Write the point `name` into the append-only file as the value of a key; a restore to it ends right after that.
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Connect, call `ready` and write `name` into the append-only file, as the value of a key.
 
-    Raises DbkeepError when the instance does not answer or writes no append-only file.
+    A restore to it ends right after that. Raises DbkeepError when the instance writes no append-only file.
     """
     backup, settings = host.with_redis()
     with connect(backup.instance, settings.instances[backup.instance]) as client:
-        client.set(POINT_KEY, name, ex=POINT_SECONDS)
+        ready()
+        client.set(MARKER, name, ex=MARKER_SECONDS)
         at = datetime.now(UTC)
         if not _info(client, "persistence")["aof_enabled"]:
             raise DbkeepError(f"redis {backup.instance}: appendonly is off: no point can be set; run `dbkeep apply`")
@@ -189,11 +191,11 @@ def _wait_for_children(client: redis.Redis) -> None:
     _wait(idle)
 
 
-def _wait(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SAVE_SECONDS
+def _wait(reached: Callable[[], bool], seconds: float = SAVE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not reached():
         if time.monotonic() > deadline:
-            raise DbkeepError(f"redis: a save runs for more than {SAVE_SECONDS} s; look at the disk of the host")
+            raise DbkeepError(f"redis: a save runs for more than {seconds} s; look at the disk of the host")
         time.sleep(0.01)
 
 

@@ -11,13 +11,12 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 from dbkeep.backup.append_only_file import Position, write_manifest
 from dbkeep.backup.log_redis import ENGINE
 from dbkeep.backup.manifest import Part, RecoveryPoint
-from dbkeep.backup.redis import POINT_KEY, check_tool
+from dbkeep.backup.redis import MARKER, check_tool
 from dbkeep.backup.sealed_file import BLOCK, inflate, private, unseal
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import Slice, chain_after, log_folder, read_slices
@@ -48,7 +47,7 @@ def lay_out(host: BackupHost, part: Part, target: RecoveryPoint, identity: str, 
     if target.name:
         _cut_behind(commands, target.name, settings)
     else:
-        _cut_at(commands, int(target.at.timestamp()), settings)
+        _cut_before(commands, int(target.at.timestamp()), settings)
 
 
 def slices_between(host: BackupHost, part: Part, target: RecoveryPoint) -> list[Slice]:
@@ -66,12 +65,7 @@ def slices_between(host: BackupHost, part: Part, target: RecoveryPoint) -> list[
         position = Position.parse(text)
         return ranks.get(position.incarnation, -1), position.sequence, position.offset
 
-    until = target.at
-    if not target.name and slices:
-        # A time is cut at the end of its second.
-        second = target.at.replace(microsecond=0) + timedelta(seconds=1)
-        until = min(second, max(target.at, slices[-1].ended_at))
-    return chain_after(slices, part.recovery_point.name, until, order)
+    return chain_after(slices, part.recovery_point.name, target.at, order)
 
 
 def _blocks(host: BackupHost, slices: list[Slice], begin: Position, identity: str, packed: Path) -> Iterator[bytes]:
@@ -101,7 +95,7 @@ def _cut_behind(path: Path, name: str, settings: RedisSettings) -> None:
 
 def _ends_of_marker(path: Path, name: str) -> list[int]:
     """Return where the command of a marker may end, the last one first."""
-    key, value = POINT_KEY.encode(), name.encode()
+    key, value = MARKER.encode(), name.encode()
     words = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
     pattern = rb"\*5\r\n\$3\r\nSET\r\n" + re.escape(words) + rb"\$4\r\nPXAT\r\n\$13\r\n\d{13}\r\n"
     if not path.stat().st_size:
@@ -110,14 +104,14 @@ def _ends_of_marker(path: Path, name: str) -> list[int]:
         return [found.end() for found in re.finditer(pattern, content)][::-1]
 
 
-def _cut_at(path: Path, second: int, settings: RedisSettings) -> None:
-    """Cut behind the last command of that second."""
-    output = _check(path, settings, "--truncate-to-timestamp", str(second))
+def _cut_before(path: Path, second: int, settings: RedisSettings) -> None:
+    """Cut where that second begins: the tool keeps the commands of the second that it is given."""
+    output = _check(path, settings, "--truncate-to-timestamp", str(second - 1))
     ended = re.search(r"ok_up_to=(\d+)", output)
     if "has nothing before timestamp" in output:
         os.truncate(path, 0)
     elif ended and any(words in output for words in ENDS_EARLY):
-        # Nothing later than that second came before the end.
+        # The second did not begin before the end.
         os.truncate(path, int(ended[1]))
     elif output:
         raise DbkeepError(f"redis: the slices are no append-only file: {output.splitlines()[-1]}; choose another set")

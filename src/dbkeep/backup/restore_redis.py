@@ -88,6 +88,7 @@ def replace(
     identity: str,
     service: Service,
     progress: Progress,
+    *,
     target: RecoveryPoint | None = None,
 ) -> dict[str, Any]:
     """Restore the part, carried on to `target` if there is one, as the live instance and return what is there now.

@@ -21,6 +21,7 @@ from dbkeep.backup.manifest import (
     time_of,
     write_part,
 )
+from dbkeep.backup.points import prune_points
 from dbkeep.backup.recovery_point import set_fences
 from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.sealed_file import read_recipients
@@ -178,4 +179,5 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
         from dbkeep.backup.postgresql import tool  # noqa: PLC0415 - hosts without PostgreSQL do not load its driver
 
         tool(host.settings.postgresql).run("expire")
+    prune_points(host)
     return removed
