@@ -29,7 +29,7 @@ from dbkeep.sandbox import redis as redis_sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
 
-STATE = {"appendonly": "yes"}
+STATE = {"appendonly": "yes", "aof-timestamp-enabled": "yes"}
 CANARY = "canary-9f1c2ab7"
 
 
