@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, cast
 
+from dbkeep.backup import points
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import (
@@ -102,9 +103,13 @@ def _copy(host: BackupHost, store: Store, again: str | None, result: Result, pro
         keys |= sent
         result.copied.append(f"{set_id}/{engine}")
         progress(f"{engine}: set {set_id}: {sum(sent.values())} bytes copied to store {store.name}")
+    points.copy_points(host, store, keys)
     if isinstance(store, DirectoryStore):
         for set_id in prune_copies(host, store):
             progress(f"set {set_id} removed from store {store.name}: older than {host.settings.keep_days} days")
+        kept = read_copies(store)
+        if kept:
+            points.prune_copies(store, kept[0].recovery_point.at)
 
 
 def copy_part(host: BackupHost, store: Store, part: Part, there: Mapping[str, int]) -> dict[str, int]:

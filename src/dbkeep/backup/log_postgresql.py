@@ -72,9 +72,7 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
     last = str(row[0])
     archive = engine_here(host).archive(host, connection)
     _wait_until_archived(connection, last)
-    continues = (
-        newest is not None and _same_log(newest, state) and not archive.missing(archive.after(newest.last), last)
-    )
+    continues = newest is not None and _continues(newest, state, archive, last)
     if newest and continues:
         first, started_at = newest.last, newest.ended_at
     else:
@@ -93,8 +91,9 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
     )
 
 
-def _same_log(newest: Slice, state: State) -> bool:
-    return all(newest.details.get(name) == state[name] for name in ("system_identifier", "timeline"))
+def _continues(newest: Slice, state: State, archive: WalArchive, last: str) -> bool:
+    same = all(newest.details.get(name) == state[name] for name in ("system_identifier", "timeline"))
+    return same and not archive.missing(archive.after(newest.last), last)
 
 
 def _wait_until_archived(connection: Connection, segment: str) -> None:

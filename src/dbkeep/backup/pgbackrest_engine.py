@@ -35,19 +35,15 @@ def backup_type(backups: Sequence[dict[str, Any]], now: datetime, settings: Post
     A backup is due when that many midnights (UTC) have passed, so that a timer's random delay does not move it by a
     night. One with damaged pages does not count.
     """
-    days = {
-        kind: min(
-            ((now.date() - _day(b)).days for b in backups if b["type"] in counted and not b.get("error")), default=None
-        )
-        for kind, counted in (("full", ("full",)), ("diff", ("full", "diff")))
-    }
-    if days["full"] is None or days["full"] >= settings.full_after_days:
+    good = [backup for backup in backups if not backup.get("error")]
+    if _days_since(good, ("full",), now) >= settings.full_after_days:
         return "full"
-    return "diff" if days["diff"] is None or days["diff"] >= settings.differential_after_days else "incr"
+    return "diff" if _days_since(good, ("full", "diff"), now) >= settings.differential_after_days else "incr"
 
 
-def _day(backup: dict[str, Any]) -> Any:
-    return datetime.fromtimestamp(backup["timestamp"]["stop"], UTC).date()
+def _days_since(backups: Sequence[dict[str, Any]], kinds: tuple[str, ...], now: datetime) -> float:
+    stops = [backup["timestamp"]["stop"] for backup in backups if backup["type"] in kinds]
+    return (now.date() - datetime.fromtimestamp(max(stops), UTC).date()).days if stops else math.inf
 
 
 def take(job: Job) -> Taken:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.manifest import Count, Part, StoredFile, read_sets
 from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql_engine import engine_here, engine_of
@@ -80,17 +80,18 @@ def fence(job: Job) -> Fence:
     return Fence(at=at, name=name)
 
 
-def mark(host: BackupHost, name: str) -> Fence:
-    """Set the restore point `name` and return it as a fence. Raises DbkeepError when the server refuses it.
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Connect, call `ready`, set the restore point `name` and return it. Raises DbkeepError when the server refuses it.
 
     pg_create_restore_point is the superuser's, as which the agent is at the local socket; granting it to a role that
     logs on from elsewhere would give more away than it takes.
     """
-    return Fence(at=_restore_point(host, name)[0], name=name)
+    return Fence(at=_restore_point(host, name, ready)[0], name=name)
 
 
-def _restore_point(host: BackupHost, name: str) -> tuple[datetime, str, str]:
+def _restore_point(host: BackupHost, name: str, ready: Ready = at_once) -> tuple[datetime, str, str]:
     with connect(host.with_postgresql()[1]) as connection:
+        ready()
         row = connection.execute(
             "SELECT lsn::text, pg_walfile_name(lsn) FROM pg_create_restore_point(%s) AS lsn", [name]
         ).fetchone()

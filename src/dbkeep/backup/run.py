@@ -21,6 +21,7 @@ from dbkeep.backup.manifest import (
     time_of,
     write_part,
 )
+from dbkeep.backup.points import prune_points
 from dbkeep.backup.recovery_point import set_fences
 from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.sealed_file import read_recipients
@@ -175,7 +176,8 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
         progress(f"set {set_id} removed: older than {host.settings.keep_days} days")
         removed.append(set_id)
     if removed and host.settings.postgresql:
-        from dbkeep.backup.postgresql_engine import engine_here  # noqa: PLC0415 - only hosts with PostgreSQL load its driver
+        from dbkeep.backup.postgresql_engine import engine_here  # noqa: PLC0415 - hosts without it do not load its driver
 
         engine_here(host).expire(host)
+    prune_points(host)
     return removed

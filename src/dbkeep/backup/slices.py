@@ -132,6 +132,15 @@ def read_slices(repository: Path, engine: str, damaged: list[str] | None = None)
     return found
 
 
+def remove_unfinished(repository: Path, engine: str) -> None:
+    """Remove what a killed cut left: files of which there is no record. The caller is the only one that cuts."""
+    folder = repository / log_folder(engine)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = path.name.partition("Z.")[0] + "Z"
+        if path.is_file() and not (folder / f"{name}{SUFFIX}").exists():
+            path.unlink()
+
+
 def newest_slice(repository: Path, engine: str) -> Slice | None:
     """Return the newest slice whose record is whole, reading no other."""
     for path in sorted((repository / log_folder(engine)).glob(f"[0-9]*{SUFFIX}"), reverse=True):

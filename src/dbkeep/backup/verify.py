@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dbkeep.backup.copies import parts_of, verify_copy
@@ -12,6 +12,7 @@ from dbkeep.backup.manifest import Part, part_engines, read_part
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import check
 from dbkeep.backup.settings import ALL, LOCAL, BackupHost
+from dbkeep.backup.slices import Slice
 from dbkeep.backup.store import open_store
 from dbkeep.errors import DbkeepError, UsageError
 
@@ -32,6 +33,17 @@ def verify_part(host: BackupHost, part: Part) -> list[str]:
             raise UsageError(f"set {part.set_id} has a postgresql part, backup.json has none; run playbooks/site.yml")
         try:
             problems += postgresql.verify(host, part)
+        except DbkeepError as error:
+            problems.append(str(error))
+    return problems
+
+
+def verify_slices(host: BackupHost, slices: Iterable[Slice]) -> list[str]:
+    """Return what is wrong with the stored bytes of slices; an empty list when every one is as it was written."""
+    problems = []
+    for stored in (stored for found in slices for stored in found.stored_files()):
+        try:
+            check(host.settings.repository, stored)
         except DbkeepError as error:
             problems.append(str(error))
     return problems
