@@ -21,6 +21,7 @@ from dbkeep.errors import DbkeepError
 
 ROOT = "postgresql"
 OWN = "repository"
+TEMPORARY = ".tmp"
 
 
 def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any], until: str) -> list[Path]:
@@ -33,7 +34,8 @@ def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any
     found = [path for label in labels for path in _files(root / "backup" / stanza / label)]
     start = backup["archive"]["start"]
     wal = _files(root / "archive" / stanza / archive)
-    return found + [path for path in wal if start <= path.name[:SEGMENT_NAME] <= until]
+    # The segment that is being archived just now has another suffix until it is complete.
+    return found + [p for p in wal if start <= p.name[:SEGMENT_NAME] <= until and p.suffix != TEMPORARY]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -177,11 +177,12 @@ def find_points(host: BackupHost, name: str, store: Store | None = None) -> list
 
     Raises DbkeepError when one is damaged, StoreError.
     """
-    prefix = f"{FOLDER}/{check_name(name)}."
+    check_name(name)
     if store is None:
         paths = (host.settings.repository / FOLDER).glob(f"{name}.*.json")
         return [parse_point(path.read_bytes(), f"{FOLDER}/{path.name}", str(path)) for path in sorted(paths)]
-    return [read_copy(store, key) for key in sorted(point_keys(store.sizes(prefix)))]
+    there = point_keys(store.sizes(f"{FOLDER}/"))
+    return [read_copy(store, key) for key in sorted(there) if key.startswith(f"{FOLDER}/{name}.")]
 
 
 def point_keys(keys: Iterable[str]) -> set[str]:

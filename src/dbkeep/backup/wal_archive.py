@@ -18,6 +18,8 @@ from dbkeep.errors import DbkeepError
 FOLDER_NAME = 16
 SEGMENT_NAME = 24
 WAIT_SECONDS = 60
+# What pgBackRest writes has this suffix until it is complete.
+TEMPORARY = ".tmp"
 _FILE = re.compile(r"([0-9A-F]{24})-[0-9a-f]{40,64}(\.[a-z0-9]+)*")
 
 
@@ -61,7 +63,7 @@ class WalArchive:
         for folder in sorted(self.folder.glob(f"{last[:8]}*")):
             if first[:FOLDER_NAME] <= folder.name <= last[:FOLDER_NAME]:
                 for path in sorted(folder.iterdir()):
-                    if found := _FILE.fullmatch(path.name):
+                    if (found := _FILE.fullmatch(path.name)) and path.suffix != TEMPORARY:
                         yield found[1], path
 
     def missing(self, first: str, last: str) -> list[str]:
