@@ -183,7 +183,7 @@ def chain_after(
     chain: list[Slice] = []
     for found in slices[begun[-1] :]:
         if chain and (found.begins_chain or found.first != chain[-1].last):
-            raise DbkeepError(_gap(chain[-1], found))
+            raise DbkeepError(gap(chain[-1], found))
         chain.append(found)
         if until is not None and not _later(until, until, _end_like(found, until), order):
             return chain
@@ -205,7 +205,8 @@ def _later(position: Any, moment: Any, than: str | datetime, order: Order) -> bo
     return bool(order(position) > order(than))
 
 
-def _gap(before: Slice, after: Slice) -> str:
+def gap(before: Slice, after: Slice) -> str:
+    """Return what to say of two slices that follow each other and are not continuous."""
     what = "the log was lost before it was sealed" if after.begins_chain else "a slice is missing"
     return (
         f"{before.engine}: gap between slice {before.name}, which ends at {before.last}, and slice {after.name}, which "
@@ -230,6 +231,6 @@ def prune_slices(repository: Path, engine: str, oldest_kept: datetime) -> list[s
     limit = slice_name(oldest_kept)
     gone = [path.stem for key in local_keys(repository, engine) if (path := PurePosixPath(key)).stem < limit]
     for name in gone:
-        for path in sorted(folder.glob(f"{name}.*"), key=lambda path: path.suffix != SUFFIX):
-            path.unlink()
+        for file in sorted(folder.glob(f"{name}.*"), key=lambda file: file.suffix != SUFFIX):
+            file.unlink()
     return gone
