@@ -212,9 +212,15 @@ def fences_of(points: Iterable[Point], engines: Collection[str], name: str) -> d
 
 
 def prune_points(host: BackupHost) -> list[str]:
-    """Remove the points that no set of this host is before, and return their names; without a set none is removed."""
-    moments = [part.recovery_point.at for parts in read_sets(host.sets) for part in parts.values()]
-    gone = [point for point in read_points(host) if moments and point.at < min(moments)]
+    """Remove the points that no set of this host is before, and return their names.
+
+    None is removed without a set, or when a damaged manifest hides which one is the oldest.
+    """
+    damaged: list[str] = []
+    moments = [part.recovery_point.at for parts in read_sets(host.sets, damaged) for part in parts.values()]
+    if not moments or damaged:
+        return []
+    gone = [point for point in read_points(host) if point.at < min(moments)]
     for point in gone:
         (host.settings.repository / point.key).unlink(missing_ok=True)
     return [point.name for point in gone]
