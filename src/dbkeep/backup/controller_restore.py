@@ -35,6 +35,28 @@ def restore_plan(
     return {"target": str(target), "skew_seconds": _skew_seconds(answers.values()), "parts": rows}
 
 
+def run_restore_beside(
+    environment: Environment,
+    target: Target,
+    directory: str,
+    engines: Sequence[str] = (),
+    *,
+    store: str = LOCAL,
+    identity: str | None = None,
+    on_progress: Show = lambda _: None,
+) -> dict[str, Any]:
+    """Restore every engine into the folder `directory` of its host, beside what runs, and return the evidence."""
+    started = now()
+    request = _request(target, store) | {
+        "identity": identity or vault_identity(environment),
+        "directory": directory,
+    }
+    answers = ask(placed(environment, engines), "restore", request, on_progress)
+    hosts = [{**answer["observed"], "host": host.name} for host, answer in answers.items()]
+    observed = {"target": str(target), "store": store, "directory": directory, "hosts": hosts}
+    return keep(environment, "restore", started, passed=True, observed=observed)
+
+
 def run_restore(
     environment: Environment,
     target: Target,

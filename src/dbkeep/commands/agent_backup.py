@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 from dataclasses import asdict
+from pathlib import Path
 from typing import TypeVar
 
 import click
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from dbkeep.backup.beside import how_to_reach, restore_beside, serving
 from dbkeep.backup.catalog import catalog
 from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
@@ -110,7 +112,10 @@ class IdentityRequest(SetRequest):
 
 
 class RestoreRequest(TargetRequest):
+    """With `directory` it is restored beside the running engines, into that folder."""
+
     identity: SecretStr
+    directory: Path | None = None
 
 
 R = TypeVar("R", bound=Request)
@@ -192,8 +197,27 @@ def plan_command() -> None:
 def restore_command() -> None:
     """Put a set, a point or a moment in place of the live data and answer with the evidence."""
     asked = request(RestoreRequest)
-    identity = asked.identity.get_secret_value()
-    answer(restore(read_host(), asked.target(), asked.engines, identity, store=asked.store, progress=progress))
+    identity, target = asked.identity.get_secret_value(), asked.target()
+    if asked.directory:
+        found = restore_beside(
+            read_host(), target, asked.engines, identity, asked.directory, store=asked.store, progress=progress
+        )
+        answer(found)
+        return
+    answer(restore(read_host(), target, asked.engines, identity, store=asked.store, progress=progress))
+
+
+@agent_backup_group.command("serve")
+@click.argument("directory", type=click.Path(path_type=Path))
+def serve_command(directory: Path) -> None:
+    """Start the servers of what was restored into DIRECTORY, say how to reach them, and stop them on Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with serving(read_host(), directory) as copies:
+        for line in how_to_reach(copies):
+            click.echo(line)
+        stop.wait()
 
 
 @agent_backup_group.command("drill")
