@@ -82,6 +82,7 @@ def restore_command(
     console.print(f"the engines are at {target}, not more than {apart(done['observed']['skew_seconds'])} apart")
     show_references(done["observed"])
     console.print("passwords and permissions are those of that moment now: run `dbkeep apply`")
+    console.print("the logs begin anew: run `dbkeep backup run`, before which no later moment can be restored")
 
 
 def parse_target(set_id: str | None, point: str | None, to: str | None) -> Target | None:

@@ -18,12 +18,11 @@ import pytest
 from pymongo.write_concern import WriteConcern
 
 from dbkeep.backup.beside import how_to_reach, restore_beside, serving
-from dbkeep.backup.manifest import read_sets
 from dbkeep.backup.points import Point, mark, read_points
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.slices import newest_slice, read_slices
+from dbkeep.backup.slices import newest_slice
 from dbkeep.backup.target import Target
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb.connect import connect as mongodb
@@ -168,11 +167,6 @@ def test_a_point_is_one_moment_and_says_how_far_apart_its_engines_are(written: W
     assert [point.name for point in read_points(written.site.host)] == ["try-0", "try-1", "try-2", "late"]
     listed = points_catalog(written.site.host)
     assert listed["errors"] == []
-    logs = {engine: read_slices(written.site.host.settings.repository, engine) for engine in written.site.host.engines}
-    print([(e, f.first, f.last, f.started_at, f.ended_at, f.begins_chain) for e, fs in logs.items() for f in fs])
-    print(
-        [part.recovery_point for parts in read_sets(written.site.host.sets) for part in parts.values()], written.points
-    )
     assert [row["restorable_from"] for row in listed["points"]] == [["local"]] * 4
 
 
