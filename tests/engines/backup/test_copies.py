@@ -22,8 +22,8 @@ from dbkeep.backup.store import open_store
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, read_all
+from dbkeep.ports import free_port
 from dbkeep.sandbox import s3
-from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.s3 import S3Server
 
 from .conftest import CANARY, Site

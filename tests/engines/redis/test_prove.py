@@ -13,6 +13,7 @@ import pytest
 
 from dbkeep import redis as engine
 from dbkeep.cli import cli
+from dbkeep.ports import free_port
 from dbkeep.prove.budget import Budget
 from dbkeep.prove.probe import Result, run
 from dbkeep.redis.prove import live, matrix, registry, server
@@ -21,7 +22,6 @@ from dbkeep.redis.prove.engine import Engine
 from dbkeep.redis.prove.probes import keys, limits, regressions
 from dbkeep.redis.prove.seed import MARK
 from dbkeep.redis.prove.world import World
-from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.redis import Program
 
 from .conftest import SERVERS
