@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 @contextmanager
-def mounted(folder: Path, size: str) -> Iterator[Path]:
+def mounted(folder: Path, size: str, mode: int = 0o711) -> Iterator[Path]:
     """A file system of its own, of that size, at `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=711", "none", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode:o}", "none", folder], check=True)
     try:
         yield folder
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dbkeep.backup.drill import drill
 from dbkeep.backup.lock import BusyError
 from dbkeep.backup.manifest import FILE_NAME, part_engines, set_ids
 from dbkeep.backup.run import run
@@ -22,6 +23,7 @@ from dbkeep.postgresql.connect import connect as postgresql
 
 from .conftest import Site, fill, make_site
 from .full_disk import full, mounted
+from .stores import with_stores
 
 ENGINES = ["mongodb", "postgresql", "redis"]
 
@@ -86,6 +88,8 @@ def small(folder: Path) -> Iterator[Site]:
     """A site whose whole repository is on a file system of its own, with pgBackRest's."""
     folder = folder / "small"
     with mounted(folder / "backup", "200m"), make_site(folder) as site:
+        # Evidence is kept on the same disk, as on a host.
+        site.host = with_stores(site, (), evidence=folder / "backup" / "evidence")
         fill(site)
         yield site
 
@@ -108,3 +112,40 @@ def test_a_full_repository_is_said_and_the_next_run_is_good(
     assert small.host.postgresql is not None
     with postgresql(small.host.postgresql) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,), "the server itself was never in need"
+
+
+def test_a_wrong_key_of_the_repository_is_said_stops_no_other_engine_and_the_next_run_is_good(site: Site) -> None:
+    before = site.take()["redis"].set_id
+    assert site.host.settings.postgresql is not None
+    path = site.host.settings.postgresql.configuration
+    right = path.read_text()
+    for wrong, reason in (
+        (right.replace("only-for-this-test", "another-key"), "(CryptoError|FormatError|unable to load info file)"),
+        (right.replace("repo1-cipher-pass", "# repo1-cipher-pass"), "requires option: repo1-cipher-pass"),
+    ):
+        path.write_text(wrong)
+        try:
+            with pytest.raises(DbkeepError, match=rf"pgbackrest .*{reason}.*\(mongodb, redis is complete\)") as refused:
+                site.take()
+        finally:
+            path.write_text(right)
+        assert "another-key" not in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert_good(site, before)
+    assert_good(site, site.take()["redis"].set_id)
+
+
+def test_a_lost_wal_segment_is_found_and_the_next_set_does_not_need_it(site: Site) -> None:
+    before = site.take(("postgresql",))["postgresql"]
+    part = site.take(("postgresql",))["postgresql"]
+    segment = part.details["segment"]
+    (path,) = (site.host.settings.repository / "postgresql" / "archive").rglob(f"{segment}-*")
+    path.unlink()
+    found = verify(site.host, part.set_id)
+    assert [line for line in found["problems"]["postgresql"] if segment in line], found
+    evidence = drill(site.host, part.set_id, ["postgresql"], site.identity)
+    assert evidence["result"] == "failed"
+    assert "missing" in (evidence["observed"]["engines"]["postgresql"]["error"] or "")
+    assert drill(site.host, before.set_id, ["postgresql"], site.identity)["result"] == "passed"
+    after = site.take(("postgresql",))["postgresql"]
+    assert drill(site.host, after.set_id, ["postgresql"], site.identity)["result"] == "passed"
