@@ -1,4 +1,4 @@
-"""Compares the slices that carry a part on, up to the next set of its engine, with their records, here or in a store."""
+"""Compares the slices that carry a part on, up to the next set, with their records, here or in a store."""
 
 from __future__ import annotations
 
