@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
         host=socket.gethostname(),
         first=str(start),
         last=str(last),
-        started_at=newest.ended_at if newest else min(ended_at, _written_at(held.base)),
+        started_at=newest.ended_at if newest and begin else min(ended_at, held.since(start.sequence)),
         ended_at=ended_at,
         begins_chain=begin is None,
         files=files,
@@ -149,7 +149,3 @@ def _tail(path: Path, offset: int) -> str:
     with path.open("rb", buffering=0) as stream:
         begin = max(0, offset - TAIL)
         return hashlib.sha256(os.pread(stream.fileno(), offset - begin, begin)).hexdigest()
-
-
-def _written_at(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -77,8 +77,8 @@ def fence(job: Job) -> Fence:
             raise DbkeepError(f"redis {_instance(job)[0]}: BGREWRITEAOF refused: {error}; try again") from None
         # It is only scheduled when a save began after `prepare`.
         _wait(lambda: _info(client, "persistence")["aof_rewrites"] > before, FENCE_SECONDS)
-        at = datetime.now(UTC)
         held = hold(_data_directory(job))
+        at = datetime.now(UTC)
     return Fence(at=at, name=str(Position(held.incarnation, held.last, 0)))
 
 
