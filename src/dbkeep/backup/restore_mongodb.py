@@ -134,6 +134,7 @@ def replace(
     identity: str,
     service: Service,
     progress: Progress,
+    *,
     target: RecoveryPoint | None = None,
 ) -> dict[str, Any]:
     """Restore the part into a new data directory of the live server and return what is there now.
