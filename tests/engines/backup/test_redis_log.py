@@ -18,6 +18,7 @@ from dbkeep.backup.append_only_file import HELD, Position
 from dbkeep.backup.log_redis import ENGINE
 from dbkeep.backup.manifest import RecoveryPoint
 from dbkeep.backup.restore_redis import replace
+from dbkeep.backup.ship import lost_since_newest_set
 from dbkeep.backup.slices import log_folder, read_slices, remove_unfinished
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect
@@ -166,9 +167,11 @@ def test_a_file_that_was_never_seen_begins_a_new_chain(instance: Instance) -> No
     instance.write(5)
     broken = instance.cut()
     assert broken.begins_chain
+    assert "was rewritten and removed before it was sealed" in str(lost_since_newest_set(instance.host, ENGINE))
     with pytest.raises(DbkeepError, match="the log was lost before it was sealed"):
         instance.numbers(before, RecoveryPoint(at=broken.ended_at, name=""), "old")
     after = instance.take()
+    assert lost_since_newest_set(instance.host, ENGINE) is None
     instance.write(5)
     point = instance.mark("after")
     assert not instance.cut().begins_chain
