@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, cast
 
 from dbkeep.backup import points
+from dbkeep.backup.clock import in_order
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import (
@@ -159,7 +160,7 @@ def read_copies(store: Store, damaged: list[str] | None = None) -> list[Part]:
             raise
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
-    return sorted(parts, key=lambda part: part.recovery_point.at)
+    return sorted(parts, key=lambda part: in_order(part.recovery_point.at))
 
 
 def newest_copy(store: Store, engines: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from dbkeep.backup.clock import in_order
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
 
@@ -212,7 +213,7 @@ def read_sets(sets: Path, damaged: list[str] | None = None) -> list[dict[str, Pa
                 (damaged if damaged is not None else []).append(str(error))
         if parts:
             found.append(parts)
-    return sorted(found, key=lambda parts: max(part.recovery_point.at for part in parts.values()))
+    return sorted(found, key=lambda parts: in_order(max(part.recovery_point.at for part in parts.values())))
 
 
 def newest(sets: Path, engines: tuple[str, ...]) -> str:
