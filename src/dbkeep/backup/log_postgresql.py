@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from datetime import datetime
 
 from dbkeep.backup.manifest import read_sets
@@ -12,7 +11,7 @@ from dbkeep.backup.postgresql import ENGINE
 from dbkeep.backup.postgresql_engine import engine_here
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import Slice, end_after, write_slice
-from dbkeep.backup.wal_archive import WAIT_SECONDS, WalArchive
+from dbkeep.backup.wal_archive import WalArchive, archive_segment, wait_until_archived, write_transaction
 from dbkeep.errors import DbkeepError
 from dbkeep.evidence import now
 from dbkeep.postgresql.connect import Connection, connect
@@ -22,7 +21,6 @@ _STATE = """
 SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), pg_current_snapshot()::text
 FROM pg_control_system()
 """
-_ARCHIVER = "SELECT coalesce(last_archived_wal, ''), coalesce(last_failed_wal, '') FROM pg_stat_archiver"
 
 
 def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
@@ -64,14 +62,12 @@ def _nothing_since(newest: Slice, at: datetime) -> Slice:
 
 
 def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: datetime) -> Slice:
-    # Recovery to a time needs a transaction that ends later: every slice ends with one of its own.
-    connection.execute("SELECT pg_current_xact_id()")
-    state = _state(connection)
-    row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
-    assert row is not None  # noqa: S101 - the function returns one row or raises
-    last = str(row[0])
     archive = engine_here(host).archive(host, connection)
-    _wait_until_archived(connection, last)
+    write_transaction(connection)
+    # Before the switch: what ends between the two is in this slice, and makes the next one look for more in vain.
+    state = _state(connection)
+    last = archive_segment(connection)
+    wait_until_archived(connection, last)
     continues = newest is not None and _continues(newest, state, archive, last)
     if newest and continues:
         first, started_at = newest.last, newest.ended_at
@@ -94,23 +90,6 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
 def _continues(newest: Slice, state: State, archive: WalArchive, last: str) -> bool:
     same = all(newest.details.get(name) == state[name] for name in ("system_identifier", "timeline"))
     return same and not archive.missing(archive.after(newest.last), last)
-
-
-def _wait_until_archived(connection: Connection, segment: str) -> None:
-    """Return when the server is done with all segments up to this one: it archives the oldest first."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        row = connection.execute(_ARCHIVER).fetchone()
-        assert row is not None  # noqa: S101 - the view has one row
-        if row[0][: len(segment)] >= segment:
-            return
-        if time.monotonic() > deadline:
-            failed = f"; archiving of {row[1]} failed last" if row[1] else ""
-            raise DbkeepError(
-                f"postgresql: WAL segment {segment} did not reach the repository in {WAIT_SECONDS} s{failed}; "
-                "read the server log and /var/log/pgbackrest"
-            )
-        time.sleep(0.1)
 
 
 def _beginning(host: BackupHost, archive: WalArchive, last: str, at: datetime, state: State) -> tuple[str, datetime]:

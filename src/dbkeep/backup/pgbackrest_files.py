@@ -21,6 +21,7 @@ from dbkeep.errors import DbkeepError
 
 ROOT = "postgresql"
 OWN = "repository"
+UNFINISHED = ".tmp"
 
 
 def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any], until: str) -> list[Path]:
@@ -37,7 +38,8 @@ def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sorted(path for path in found if path.suffix != UNFINISHED)
 
 
 def digest(repository: Path, paths: Iterable[Path], known: Mapping[str, StoredFile]) -> tuple[StoredFile, ...]:
