@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost, BackupSettings, PostgreSQLBackup
 from dbkeep.backup.slices import Slice, newest_slice
 from dbkeep.backup.target_postgresql import restore_files
+from dbkeep.environment import checkout
 from dbkeep.postgresql.connect import connect
 from dbkeep.sandbox import postgresql as sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import PostgreSQLSettings
 
 from .conftest import SandboxService, stanza_create, write_pgbackrest
+
+SCRIPT = checkout() / "roles/backup/files/dbkeep-archive-wal"
+CANARY = "canary-5d0c71ee"
 
 
 @dataclass
@@ -47,7 +52,7 @@ class PostgreSQLHost:
 
     def write(self, number: int) -> None:
         with connect(self.server) as connection:
-            connection.execute("INSERT INTO chat.records VALUES (%s)", [number])
+            connection.execute("INSERT INTO chat.records VALUES (%s, %s)", [number, f"{CANARY} {number}"])
 
     def rows(self, server: PostgreSQLSettings | None = None) -> list[int]:
         with connect(server or self.server, "chat") as connection:
@@ -66,36 +71,53 @@ class PostgreSQLHost:
 
 
 @contextmanager
-def make_host(folder: Path, identity: str) -> Iterator[PostgreSQLHost]:
+def make_host(folder: Path, engine: str, identity: str) -> Iterator[PostgreSQLHost]:
+    """A host whose empty cluster `engine` backs up, with a table of numbered records."""
     configuration = write_pgbackrest(folder)
-    command = f"pgbackrest --config={configuration} --stanza=chat archive-push %p"
-    options = {"archive_mode": "on", "archive_command": command, "wal_level": "replica"}
+    options = {
+        "archive_mode": "on",
+        "wal_level": "replica",
+        "archive_command": archive_command(folder, engine, identity),
+    }
     service = SandboxService(lambda: sandbox.start(folder / "pg", options=options))
     service.start()
     try:
-        postgresql = PostgreSQLBackup(
-            configuration=configuration, data_directory=folder / "pg/data", service="postgresql", archive_seconds=0
+        backup = PostgreSQLBackup(
+            engine=engine,
+            configuration=configuration,
+            data_directory=folder / "pg/data",
+            service="postgresql",
+            archive_seconds=0,
         )
         settings = BackupSettings(
             repository=folder / "backup",
             evidence=folder / "evidence",
             drill_directory=folder / "drill",
             recipients=(age_recipient(identity),),
-            postgresql=postgresql,
+            postgresql=backup,
         )
+        settings.drill_directory.mkdir(mode=0o711)
         made = PostgreSQLHost(folder, BackupHost(settings, postgresql=service.settings), identity, service)
-        stanza_create(configuration)
+        if engine == "pgbackrest":
+            stanza_create(configuration)
         with connect(made.server, "postgres") as connection:
             connection.execute("CREATE DATABASE chat")
         with connect(made.server) as connection:
             connection.execute("CREATE SCHEMA chat")
-            connection.execute("CREATE TABLE chat.records (n int PRIMARY KEY)")
+            connection.execute("CREATE TABLE chat.records (n int PRIMARY KEY, text text)")
         yield made
     finally:
         service.stop()
 
 
-def with_settings(made: PostgreSQLHost, **changed: object) -> BackupHost:
-    """Return the host with other settings of PostgreSQL's backup."""
-    backup = made.host.with_postgresql()[0].model_copy(update=changed)
-    return replace(made.host, settings=made.host.settings.model_copy(update={"postgresql": backup}))
+def archive_command(folder: Path, engine: str, identity: str) -> str:
+    """Return what the role backup writes for the engine."""
+    if engine == "pgbackrest":
+        return f"pgbackrest --config={folder}/pgbackrest.conf --stanza=chat archive-push %p"
+    user = pwd.getpwnam("postgres")
+    recipients, wal, script = folder / "recipients", folder / "backup/postgresql/wal", folder / SCRIPT.name
+    recipients.write_text(f"{age_recipient(identity)}\n", "utf-8")
+    shutil.copy(SCRIPT, script)
+    wal.mkdir(mode=0o750)
+    os.chown(wal, user.pw_uid, user.pw_gid)
+    return f"{script} {recipients} {wal} %p"

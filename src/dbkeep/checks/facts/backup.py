@@ -13,7 +13,7 @@ from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import stores
 from dbkeep.backup.prove_stores import prove_stores
-from dbkeep.backup.settings import BackupHost, read_host
+from dbkeep.backup.settings import BackupHost, PostgreSQLBackup, read_host
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.checks.facts.programs import json_of, properties_of, units_of
 
@@ -36,7 +36,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "newest": {name: _newest(name, sets, host) for name in host.engines},
         "sets": len(sets),
         "recipients": len(host.settings.recipients),
-        "pgbackrest": _pgbackrest(host),
+        "postgresql": _postgresql(host),
         "files": describe_files([str(repository), f"{repository}/*", f"{repository}/sets/*/*"]),
         "timers": properties_of(
             units_of("--all", *TIMERS), ("ActiveState", "UnitFileState", "LastTriggerUSec", "Unit")
@@ -86,22 +86,26 @@ def _stores(host: BackupHost) -> list[dict[str, Any]]:
     return [{**row, "lock_days": days[row["name"]], **held[row["name"]]} for row in prove_stores(host)]
 
 
-def _pgbackrest(host: BackupHost) -> dict[str, Any] | None:
-    """Return what pgBackRest says of its repository, and how many of its files do not begin as ciphertext."""
+def _postgresql(host: BackupHost) -> dict[str, Any] | None:
+    """Return what PostgreSQL's repository is sealed with, and how many of its files do not begin as ciphertext."""
     if host.settings.postgresql is None:
         return None
-    postgresql = host.settings.postgresql
+    root = host.settings.repository / "postgresql"
+    sealed = [path for path in (root / "wal").rglob("*") if _is_plain_file(path)]
+    files = [path for path in root.rglob("*") if _is_plain_file(path) and path not in sealed]
+    wrong = [path for path in files if not _begins_with(path, OPENSSL_SALT)]
+    wrong += [path for path in sealed if not _begins_with(path, AGE_HEADER)]
+    found = {"files": len(files) + len(sealed), "not_ciphertext": [str(path) for path in wrong][:5]}
+    if host.settings.postgresql.engine == "basebackup":
+        return {"cipher": "age", **found}
+    return {**_pgbackrest(host.settings.postgresql), **found}
+
+
+def _pgbackrest(postgresql: PostgreSQLBackup) -> dict[str, Any]:
     command = ["runuser", "-u", postgresql.os_user, "--", "pgbackrest"]
     options = [f"--config={postgresql.configuration}", f"--stanza={postgresql.stanza}", "--output=json", "info"]
     stanza = json_of(*command, *options)[0]
-    files = [path for path in (host.settings.repository / "postgresql").rglob("*") if _is_plain_file(path)]
-    return {
-        "status": stanza["status"]["message"],
-        "cipher": stanza["cipher"],
-        "backups": len(stanza["backup"]),
-        "files": len(files),
-        "not_ciphertext": [str(path) for path in files if not _begins_with(path, OPENSSL_SALT)][:5],
-    }
+    return {"status": stanza["status"]["message"], "cipher": stanza["cipher"], "backups": len(stanza["backup"])}
 
 
 def _is_plain_file(path: Path) -> bool:
