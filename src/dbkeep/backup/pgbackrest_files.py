@@ -79,9 +79,13 @@ def keep_own(repository: Path, stanza: str, archive: str, folder: Path) -> tuple
 
 
 def put_own(repository: Path, part: Part, os_user: str) -> None:
-    """Make a fetched part a repository of pgBackRest: what it keeps for itself in its place, all of it `os_user`'s."""
-    shutil.copytree(repository / part.folder / OWN, repository, dirs_exist_ok=True)
-    own(repository / ROOT, os_user)
+    """Make a fetched part a repository of pgBackRest: what it keeps for itself in its place, all of it `os_user`'s.
+
+    A part of the other engine keeps nothing for itself.
+    """
+    if (repository / part.folder / OWN).is_dir():
+        shutil.copytree(repository / part.folder / OWN, repository, dirs_exist_ok=True)
+        own(repository / ROOT, os_user)
 
 
 def own(root: Path, os_user: str) -> None:
