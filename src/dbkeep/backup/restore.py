@@ -16,10 +16,13 @@ from dbkeep.backup.safety_copy import NotedService, unfinished
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.service import Service, SystemdService
 from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.backup.slices import LOCK as SHIP_LOCK
 from dbkeep.backup.target import Chosen, Target, choose
 from dbkeep.backup.verify import verify_part, verify_slices
 from dbkeep.errors import DbkeepError
 from dbkeep.evidence import now, record, write
+
+SHIP_SECONDS = 120
 
 
 class EngineRestore(Protocol):
@@ -148,6 +151,8 @@ def restore(
     with (
         hold(host.settings.repository / LOCK, f"restore to {target}"),
         hold(host.settings.repository / POINTS_LOCK, f"restore to {target}"),
+        # What is loaded is not a log to ship; a round that runs ends soon.
+        hold(host.settings.repository / SHIP_LOCK, f"restore to {target}", patience=SHIP_SECONDS),
     ):
         choice = choose(host, target, wanted, store)
         with fetched(host, store, choice.engines, progress) as source:

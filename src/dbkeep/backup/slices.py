@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -20,6 +21,8 @@ from dbkeep.errors import DbkeepError
 from dbkeep.files import write_atomically
 
 FOLDER = "log"
+# Held while logs are cut, and by a restore.
+LOCK = ".ship.lock"
 FORMAT = 1
 SUFFIX = ".json"
 _NAME = "%Y%m%dT%H%M%S.%fZ"
@@ -98,6 +101,15 @@ def parse_slice(content: bytes, key: str, where: str) -> Slice:
     return found
 
 
+def read_slice(repository: Path, key: str) -> Slice:
+    """Return one slice of a repository; raises DbkeepError when its record cannot be read or is altered."""
+    path = repository / key
+    try:
+        return parse_slice(path.read_bytes(), key, str(path))
+    except OSError as error:
+        raise DbkeepError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def write_slice(repository: Path, found: Slice) -> None:
     """Write the record of a slice whose files are complete; from here on the slice exists.
 
@@ -113,7 +125,14 @@ def write_slice(repository: Path, found: Slice) -> None:
 def slice_keys(keys: Iterable[str], engine: str) -> list[str]:
     """Return those of `keys` that are records of an engine's slices, oldest first."""
     prefix = f"{log_folder(engine)}/"
-    return sorted(key for key in keys if key.startswith(prefix) and key.endswith(SUFFIX))
+    return sorted(key for key in keys if key.startswith(prefix) and key.endswith(SUFFIX) and key[len(prefix)] != ".")
+
+
+def local_keys(repository: Path, engine: str) -> list[str]:
+    """Return the keys of an engine's slices in a repository, oldest first, reading none."""
+    folder = repository / log_folder(engine)
+    names = (entry.name for entry in os.scandir(folder)) if folder.is_dir() else ()
+    return slice_keys((f"{log_folder(engine)}/{name}" for name in names), engine)
 
 
 def read_slices(repository: Path, engine: str, damaged: list[str] | None = None) -> list[Slice]:
@@ -122,11 +141,9 @@ def read_slices(repository: Path, engine: str, damaged: list[str] | None = None)
     One whose record is damaged is left out, so that it does not hide the others; why goes to `damaged`.
     """
     found = []
-    for path in sorted((repository / log_folder(engine)).glob(f"[0-9]*{SUFFIX}")):
+    for key in local_keys(repository, engine):
         try:
-            found.append(parse_slice(path.read_bytes(), str(path.relative_to(repository)), str(path)))
-        except OSError as error:
-            (damaged if damaged is not None else []).append(f"{path}: cannot be read: {error.strerror}")
+            found.append(read_slice(repository, key))
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
     return found
@@ -143,10 +160,10 @@ def remove_unfinished(repository: Path, engine: str) -> None:
 
 def newest_slice(repository: Path, engine: str) -> Slice | None:
     """Return the newest slice whose record is whole, reading no other."""
-    for path in sorted((repository / log_folder(engine)).glob(f"[0-9]*{SUFFIX}"), reverse=True):
+    for key in reversed(local_keys(repository, engine)):
         try:
-            return parse_slice(path.read_bytes(), str(path.relative_to(repository)), str(path))
-        except (OSError, DbkeepError):
+            return read_slice(repository, key)
+        except DbkeepError:
             continue
     return None
 
@@ -166,7 +183,7 @@ def chain_after(
     chain: list[Slice] = []
     for found in slices[begun[-1] :]:
         if chain and (found.begins_chain or found.first != chain[-1].last):
-            raise DbkeepError(_gap(chain[-1], found))
+            raise DbkeepError(gap(chain[-1], found))
         chain.append(found)
         if until is not None and not _later(until, until, _end_like(found, until), order):
             return chain
@@ -188,7 +205,8 @@ def _later(position: Any, moment: Any, than: str | datetime, order: Order) -> bo
     return bool(order(position) > order(than))
 
 
-def _gap(before: Slice, after: Slice) -> str:
+def gap(before: Slice, after: Slice) -> str:
+    """Return what to say of two slices that follow each other and are not continuous."""
     what = "the log was lost before it was sealed" if after.begins_chain else "a slice is missing"
     return (
         f"{before.engine}: gap between slice {before.name}, which ends at {before.last}, and slice {after.name}, which "
@@ -209,11 +227,10 @@ def prune_slices(repository: Path, engine: str, oldest_kept: datetime) -> list[s
 
     The record goes first: what is left without one is no slice. Files of pgBackRest are its own to let go.
     """
-    gone = []
-    for found in read_slices(repository, engine):
-        if found.ended_at < oldest_kept:
-            (repository / found.key).unlink()
-            for stored in found.files:
-                (repository / log_folder(engine) / stored.name).unlink(missing_ok=True)
-            gone.append(found.name)
+    folder = repository / log_folder(engine)
+    limit = slice_name(oldest_kept)
+    gone = [path.stem for key in local_keys(repository, engine) if (path := PurePosixPath(key)).stem < limit]
+    for name in gone:
+        for file in sorted(folder.glob(f"{name}.*"), key=lambda file: file.suffix != SUFFIX):
+            file.unlink()
     return gone

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TypeVar
 
 import click
-from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from dbkeep.backup.catalog import catalog
 from dbkeep.backup.copies import copy_all
@@ -17,6 +19,7 @@ from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
+from dbkeep.backup.ship import ship, ship_every
 from dbkeep.backup.target import Target
 from dbkeep.backup.verify import verify
 from dbkeep.commands.exchange import answer, read_request
@@ -75,6 +78,12 @@ class MarkRequest(Request):
     at: AwareDatetime | None = None
 
 
+class ShipRequest(Request):
+    """With `every` a round is done every so many seconds until the process is told to stop."""
+
+    every: float | None = Field(default=None, ge=1, le=3600)
+
+
 class VerifyRequest(SetRequest):
     """Without `store` every copy is compared."""
 
@@ -130,6 +139,20 @@ def list_command() -> None:
 def copy_command() -> None:
     """Bring every store what it lacks and answer with what was copied."""
     answer(copy_all(read_host(), request(CopyRequest).again, progress=progress))
+
+
+@agent_backup_group.command("ship")
+def ship_command() -> None:
+    """Cut the engines' logs and bring every store the slices that it lacks; answer with the newest of each engine."""
+    asked = request(ShipRequest)
+    if asked.every is None:
+        answer({"newest": ship(read_host(), progress=progress)})
+        return
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    ship_every(read_host(), asked.every, stop, progress=progress)
+    answer({"newest": {}})
 
 
 @agent_backup_group.command("stores")

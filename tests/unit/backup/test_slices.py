@@ -15,7 +15,9 @@ from dbkeep.backup.slices import (
     newest_slice,
     prune_slices,
     read_slices,
+    remove_unfinished,
     slice_keys,
+    slice_name,
     write_slice,
 )
 from dbkeep.errors import DbkeepError
@@ -36,7 +38,7 @@ def piece(first: int, last: int, *, begins_chain: bool = False) -> Slice:
         started_at=at(first),
         ended_at=at(last),
         begins_chain=begins_chain,
-        files=(StoredFile(name=f"{last}.zst.age", size=1, sha256="0" * 64, plain_size=1),),
+        files=(StoredFile(name=f"{slice_name(at(last))}.zst.age", size=1, sha256="0" * 64, plain_size=1),),
     )
 
 
@@ -152,8 +154,23 @@ def test_retention_removes_what_ends_before_the_oldest_set(tmp_path: Path) -> No
         (tmp_path / "log/mongodb" / found.files[0].name).write_bytes(b"x")
     assert prune_slices(tmp_path, "mongodb", at(15)) == [CHAIN[0].name]
     assert read_slices(tmp_path, "mongodb") == CHAIN[1:]
-    assert not (tmp_path / "log/mongodb/10.zst.age").exists()
-    assert (tmp_path / "log/mongodb/20.zst.age").exists()
+    assert not (tmp_path / "log/mongodb" / CHAIN[0].files[0].name).exists()
+    assert (tmp_path / "log/mongodb" / CHAIN[1].files[0].name).exists()
+
+
+def test_what_a_killed_cut_left_goes_and_damage_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "log/mongodb"
+    write_slice(tmp_path, CHAIN[0])
+    write_slice(tmp_path, CHAIN[1])
+    (tmp_path / CHAIN[1].key).write_text("damaged")
+    kept = [*folder.iterdir()]
+    for found in CHAIN[:2]:
+        kept.append(folder / found.files[0].name)
+    left = [folder / name for name in ("cutting.oplog.zst.age.partial", CHAIN[2].files[0].name, ".x.json.ab12")]
+    for path in [*kept[2:], *left]:
+        path.write_bytes(b"x")
+    remove_unfinished(tmp_path, "mongodb")
+    assert sorted(folder.iterdir()) == sorted(kept)
 
 
 def test_keys_of_a_store_are_told_apart() -> None:
