@@ -135,7 +135,7 @@ def copy_sets(environment: Environment, again: str | None = None, *, on_progress
 
     Raises DbkeepError with the line of a host where a store failed.
     """
-    answers = _ask(dict.fromkeys(placed(environment), {"again": again}), "copy", on_progress)
+    answers = _ask({host: {"again": again} for host in placed(environment)}, "copy", on_progress)
     return sorted(
         f"{part} to {name}"
         for answer in answers.values()
@@ -162,7 +162,7 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
 def prove_stores(environment: Environment, *, prepare: bool = False) -> list[dict[str, Any]]:
     """Return what every host proved of every store, with `prepare` after making it ready: a row for each."""
-    answers = _ask(dict.fromkeys(placed(environment), {"prepare": prepare}), "stores", lambda _: None)
+    answers = _ask({host: {"prepare": prepare} for host in placed(environment)}, "stores", lambda _: None)
     return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["stores"]]
 
 
