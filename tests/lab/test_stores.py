@@ -1,4 +1,4 @@
-"""Stores of a real host: copies by S3 with object lock and in a mounted folder, proved, drilled, and a lock that lies."""
+"""Stores of a real host: copies by S3 with object lock and in a mounted folder, drilled, and a lock that lies."""
 
 from __future__ import annotations
 
@@ -19,37 +19,33 @@ from dbkeep.vault import read_vault, write_vault
 from .conftest import dbkeep
 from .test_drift import playbook
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("locking")]
 
 NAME = "stores"
 MOUNT = "/srv/copies"
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[str]:
-    """A provisioned host with another filesystem where a mounted disk would be; gives its name."""
+def gateway() -> Iterator[str]:
+    """A provisioned host with another filesystem where a mounted disk would be; gives this machine's address to it."""
     try:
         done = dbkeep("up", "--name", NAME, "--json", timeout=1500)
         assert done.status == 0, done.err
-        run(f"{NAME}-1", f"sudo mkdir -p {MOUNT} && sudo mount -t tmpfs -o size=256m tmpfs {MOUNT}")
-        yield f"{NAME}-1"
+        run(f"sudo mkdir -p {MOUNT} && sudo mount -t tmpfs -o size=256m tmpfs {MOUNT}")
+        yield str(define_lab(NAME, hosts=1, release="bookworm").gateway)
     finally:
         assert dbkeep("down", "--purge", "--name", NAME).status == 0
 
 
 @pytest.fixture(scope="module")
-def locking(host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3.locking(tmp_path_factory.mktemp("locking"), address=gateway()) as server:
+def locking(gateway: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3.locking(tmp_path_factory.mktemp("locking"), address=gateway) as server:
         declare(bucket(server, "offsite"))
         yield server
 
 
-def gateway() -> str:
-    return str(define_lab(NAME, hosts=1, release="bookworm").gateway)
-
-
-def run(host: str, command: str) -> str:
-    done = dbkeep("lab", "exec", host, command)
+def run(command: str) -> str:
+    done = dbkeep("lab", "exec", f"{NAME}-1", command)
     assert done.status == 0, f"{command}: {done.out}{done.err}"
     return done.out
 
@@ -87,7 +83,7 @@ def results(report: Path, *controls: str) -> dict[str, str]:
     return {result["control"]: f"{result['state']}: {result['message']}" for result in found}
 
 
-def test_both_stores_are_prepared_and_proved(locking: S3Server) -> None:
+def test_both_stores_are_prepared_and_proved() -> None:
     prepared = dbkeep("backup", "stores", "-e", NAME, "--prepare", "--json")
     assert prepared.status == 0, prepared.out + prepared.err
     rows = {row["name"]: row for row in prepared.json["stores"]}
@@ -98,8 +94,8 @@ def test_both_stores_are_prepared_and_proved(locking: S3Server) -> None:
     assert [row["faults"] for row in again.json["stores"]] == [[], []]
 
 
-def test_the_timers_run_copies_to_both_and_each_copy_drills(locking: S3Server, tmp_path: Path) -> None:
-    run(f"{NAME}-1", "sudo systemctl start dbkeep-backup.service")
+def test_the_timers_run_copies_to_both_and_each_copy_drills(tmp_path: Path) -> None:
+    run("sudo systemctl start dbkeep-backup.service")
     listed = dbkeep("backup", "list", "-e", NAME, "--json")
     assert listed.status == 0, listed.out + listed.err
     newest = listed.json["sets"][-1]
@@ -115,9 +111,9 @@ def test_the_timers_run_copies_to_both_and_each_copy_drills(locking: S3Server, t
     assert {name: state.partition(":")[0] for name, state in found.items()} == {"BK-07": "pass", "BK-08": "pass"}
 
 
-def test_a_store_that_ignores_locks_fails_its_control(locking: S3Server, tmp_path: Path) -> None:
+def test_a_store_that_ignores_locks_fails_its_control(gateway: str, tmp_path: Path) -> None:
     (tmp_path / "plain/data/copies").mkdir(parents=True)
-    with s3.plain(tmp_path / "plain", address=gateway()) as server:
+    with s3.plain(tmp_path / "plain", address=gateway) as server:
         declare(bucket(server, "liar"))
         proved = dbkeep("backup", "stores", "-e", NAME, "--json")
         assert proved.status == 1, proved.err
