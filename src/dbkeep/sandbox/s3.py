@@ -28,7 +28,7 @@ LOOPBACK = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 20
 KEY_ID = "AKIAEXAMPLEEXAMPLE00"
-KEY = "only-for-throw-away-servers"
+KEY = "only-for-throw-away-servers-8d1f0c7b"
 
 
 @dataclass(frozen=True, slots=True)
