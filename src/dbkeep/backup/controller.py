@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -47,24 +47,28 @@ def placed(environment: Environment, engines: Sequence[str] = ()) -> Placed:
     return found
 
 
-def _ask(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
+def _ask(requests: Mapping[Host, dict[str, Any]], word: str, show: Show) -> dict[Host, dict[str, Any]]:
     """Ask all hosts at once and return their answers; raises the first error when every host has ended."""
 
     def one(host: Host) -> dict[str, Any]:
-        prefix = f"{host.name}: " if len(where) > 1 else ""
-        asked = {**request, "engines": where[host]}
-        return call(host, ["backup", word], asked, on_progress=lambda line: show(f"{prefix}{line}"))
+        prefix = f"{host.name}: " if len(requests) > 1 else ""
+        return call(host, ["backup", word], requests[host], on_progress=lambda line: show(f"{prefix}{line}"))
 
-    with ThreadPoolExecutor(max_workers=len(where)) as pool:
-        running = {host: pool.submit(one, host) for host in where}
+    with ThreadPoolExecutor(max_workers=len(requests)) as pool:
+        running = {host: pool.submit(one, host) for host in requests}
     return {host: future.result() for host, future in running.items()}
+
+
+def _ask_for_engines(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
+    """Ask every host as `_ask` does, each for the engines that it holds."""
+    return _ask({host: {**request, "engines": engines} for host, engines in where.items()}, word, show)
 
 
 def run_backup(
     environment: Environment, engines: Sequence[str] = (), *, on_progress: Show = lambda _: None
 ) -> dict[str, Any]:
     """Take one backup set of all hosts now and return its view. Raises DbkeepError with the failing host's line."""
-    answers = _ask(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
+    answers = _ask_for_engines(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
     return view([part for answer in answers.values() for part in answer["parts"]])
 
 
@@ -131,7 +135,7 @@ def copy_sets(environment: Environment, again: str | None = None, *, on_progress
 
     Raises DbkeepError with the line of a host where a store failed.
     """
-    answers = _ask(placed(environment), "copy", {"again": again}, on_progress)
+    answers = _ask({host: {"again": again} for host in placed(environment)}, "copy", on_progress)
     return sorted(
         f"{part} to {name}"
         for answer in answers.values()
@@ -145,7 +149,9 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
     `copies` says of every copy whether all its parts are good.
     """
-    answers = _ask(placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None)
+    answers = _ask_for_engines(
+        placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None
+    )
     problems = {engine: found for answer in answers.values() for engine, found in answer["problems"].items()}
     copies: dict[str, bool] = {}
     for answer in answers.values():
@@ -156,7 +162,7 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
 def prove_stores(environment: Environment, *, prepare: bool = False) -> list[dict[str, Any]]:
     """Return what every host proved of every store, with `prepare` after making it ready: a row for each."""
-    answers = _ask(placed(environment), "stores", {"prepare": prepare}, lambda _: None)
+    answers = _ask({host: {"prepare": prepare} for host in placed(environment)}, "stores", lambda _: None)
     return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["stores"]]
 
 
@@ -182,7 +188,7 @@ def restore_plan(
     environment: Environment, set_id: str, engines: Sequence[str] = (), store: str = LOCAL
 ) -> list[dict[str, Any]]:
     """Return for every engine what a restore of the set would replace and lose."""
-    answers = _ask(placed(environment, engines), "plan", {"set_id": set_id, "store": store}, lambda _: None)
+    answers = _ask_for_engines(placed(environment, engines), "plan", {"set_id": set_id, "store": store}, lambda _: None)
     return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["parts"]]
 
 
@@ -198,7 +204,7 @@ def run_restore(
     """Put a set in place of the live data on every host and return the evidence, one entry an engine."""
     started = now()
     request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = _ask(placed(environment, engines), "restore", request, on_progress)
+    answers = _ask_for_engines(placed(environment, engines), "restore", request, on_progress)
     restored = {
         engine: {"host": host.name, **found}
         for host, answer in answers.items()
@@ -224,7 +230,7 @@ def run_drill(
     set_id = set_id or newest_set(environment, engines, store)
     started = now()
     request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = _ask(placed(environment, engines), "drill", request, on_progress)
+    answers = _ask_for_engines(placed(environment, engines), "drill", request, on_progress)
     results = {
         engine: {"host": host.name, **found}
         for host, answer in answers.items()

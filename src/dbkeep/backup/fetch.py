@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from dbkeep.backup.copies import fetch_file, newest_copy, read_copy
+from dbkeep.backup.copies import fetch_file, newest_copy, read_written_copy
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
-from dbkeep.backup.manifest import NEWEST, Part, StoredFile, write_part
+from dbkeep.backup.manifest import FILE_NAME, NEWEST, StoredFile, parse_part, part_folder
 from dbkeep.backup.sealed_file import private
 from dbkeep.backup.settings import LOCAL, BackupHost
 from dbkeep.backup.store import Store, open_store
@@ -42,10 +42,10 @@ def fetched(
         shutil.rmtree(root, ignore_errors=True)
         try:
             root.mkdir(mode=0o711)
-            chosen = newest_copy(store, engines) if set_id == NEWEST else set_id
+            chosen = newest_copy(store, engines, host.settings.signing_keys) if set_id == NEWEST else set_id
             for engine in engines:
                 progress(f"{engine}: fetching set {chosen} from store {name}")
-                fetch(host, store, read_copy(store, chosen, engine), root)
+                fetch(host, store, chosen, engine, root)
             yield _with_repository(host, root)
         finally:
             shutil.rmtree(root, ignore_errors=True)
@@ -58,15 +58,21 @@ def _with_repository(host: BackupHost, root: Path) -> BackupHost:
     return replace(host, settings=host.settings.model_copy(update=changed))
 
 
-def fetch(host: BackupHost, store: Store, part: Part, root: Path) -> None:
-    """Bring one part into the repository `root`, each file checked against the manifest. Raises DbkeepError."""
+def fetch(host: BackupHost, store: Store, set_id: str, engine: str, root: Path) -> None:
+    """Bring one part into the repository `root`, its signature checked and each file compared with the manifest.
+
+    Raises DbkeepError, before any of its files is fetched when nobody who may signed it.
+    """
+    written, folder = read_written_copy(store, set_id, engine), part_folder(set_id, engine)
+    where = f"store {store.name}: {folder}/{FILE_NAME}"
+    part = parse_part(written, folder, where, host.settings.signing_keys)
     for stored in part.stored_files():
         _fetch(store, stored, root / stored.name)
     if part.engine == "postgresql":
         from dbkeep.backup.pgbackrest_files import put_own  # noqa: PLC0415 - hosts without PostgreSQL need it never
 
         put_own(root, part, host.with_postgresql()[0].os_user)
-    write_part(root / part.folder, part)
+    written.write(root / part.folder)
 
 
 def _fetch(store: Store, stored: StoredFile, path: Path) -> None:

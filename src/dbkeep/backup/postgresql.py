@@ -149,7 +149,9 @@ def collect(job: Job, point: Fence) -> Part:
 def _repository_files(job: Job, archive: str) -> tuple[StoredFile, ...]:
     repository, stanza = job.settings.repository, job.host.with_postgresql()[0].stanza
     paths = needed(repository, stanza, archive, job.facts["backup"], job.facts["segment"])
-    earlier = [parts["postgresql"] for parts in read_sets(job.host.sets) if "postgresql" in parts]
+    earlier = [
+        parts["postgresql"] for parts in read_sets(job.host.sets, job.settings.signing_keys) if "postgresql" in parts
+    ]
     known = {stored.name: stored for part in earlier for stored in part.repository_files}
     return digest(repository, paths, known)
 

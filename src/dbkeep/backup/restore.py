@@ -62,15 +62,15 @@ def find(host: BackupHost, set_id: str, engines: tuple[str, ...], store: str) ->
         return resolve(host, set_id, engines)
     there = open_store(host, store)
     if set_id == NEWEST:
-        set_id = newest_copy(there, engines)
-    return {engine: read_copy(there, set_id, engine) for engine in engines}
+        set_id = newest_copy(there, engines, host.settings.signing_keys)
+    return {engine: read_copy(there, set_id, engine, host.settings.signing_keys) for engine in engines}
 
 
 def resolve(host: BackupHost, set_id: str, engines: tuple[str, ...]) -> dict[str, Part]:
     """Return the parts of a set, or of the newest complete one for `newest`; raises UsageError when one is missing."""
     if set_id == NEWEST:
-        set_id = newest(host.sets, engines)
-    return {engine: read_part(host.sets, set_id, engine) for engine in engines}
+        set_id = newest(host.sets, engines, host.settings.signing_keys)
+    return {engine: read_part(host.sets, set_id, engine, host.settings.signing_keys) for engine in engines}
 
 
 def plan(host: BackupHost, set_id: str, engines: Sequence[str] | None = None, store: str = LOCAL) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from dbkeep.backup.recovery_point import set_fences
 from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.sealed_file import read_recipients
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.signature import check_key
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, record, write
 
@@ -57,6 +58,7 @@ def run(
     already has such a part, BusyError when another run holds the repository.
     """
     read_recipients(host.settings.recipients)
+    check_key(host.settings.signing_key_file, host.settings.signing_keys)
     chosen = host.chosen(tuple(engines or ()))
     slot = set_id is None
     set_id = set_id or set_id_of(now(), host.settings.slot_minutes)
@@ -142,7 +144,7 @@ def _collect(jobs: dict[str, Job], attempts: Attempts) -> list[Part]:
         job = jobs[engine]
         part = attempts(engine, partial(backups[engine].collect, job, point)) if point else None
         if part:
-            write_part(job.folder, part)
+            write_part(job.folder, part, job.settings.signing_key_file)
             parts.append(part)
             job.progress(f"{engine}: {part.stored_bytes} bytes stored in {part.seconds:.1f} s")
     return parts

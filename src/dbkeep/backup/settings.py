@@ -14,6 +14,7 @@ from dbkeep.settings import AGENT_DIRECTORY, MongoDBSettings, PostgreSQLSettings
 
 REPOSITORY = Path("/var/lib/dbkeep/backup")
 LOCAL, ALL = "local", "all"
+SIGNING_KEY = Path("/etc/dbkeep/secrets/backup-signing-key")
 
 
 class PostgreSQLBackup(Settings):
@@ -91,6 +92,9 @@ StoreSettings = Annotated[DirectoryStoreSettings | S3StoreSettings, Field(discri
 class BackupSettings(Settings):
     """`recipients` are age public keys; the matching identities are never on this host.
 
+    `signing_keys` are the public keys whose signatures are believed; this host signs with the one in
+    `signing_key_file`, whose public half is among them.
+
     `stores` hold further copies of what is in `repository`, which is the first one.
     """
 
@@ -98,6 +102,8 @@ class BackupSettings(Settings):
     evidence: Path = EVIDENCE_DIRECTORY
     drill_directory: Path = Path("/var/lib/dbkeep/drill")
     recipients: tuple[str, ...] = Field(min_length=1)
+    signing_keys: tuple[str, ...] = Field(min_length=1)
+    signing_key_file: Path = SIGNING_KEY
     slot_minutes: int = Field(default=60, ge=1, le=1440)
     keep_days: int = Field(default=14, ge=1)
     keep_minimum: int = Field(default=2, ge=1)

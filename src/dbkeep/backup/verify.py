@@ -69,7 +69,7 @@ def _verify_here(host: BackupHost, set_id: str, engines: Sequence[str] | None) -
     with hold(host.sets / set_id / LOCK, f"verify, process {os.getpid()}", shared=True):
         for engine in engines or there:
             try:
-                problems[engine] = verify_part(host, read_part(host.sets, set_id, engine))
+                problems[engine] = verify_part(host, read_part(host.sets, set_id, engine, host.settings.signing_keys))
             except DbkeepError as error:
                 problems[engine] = [str(error)]
     return problems
@@ -80,4 +80,4 @@ def _verify_copy(host: BackupHost, set_id: str, engines: Sequence[str] | None, n
     there = [engine for found, engine in sorted(parts_of(store.sizes("sets/"))) if found == set_id]
     if not there:
         raise UsageError(f"set {set_id} is not in store {name}; `dbkeep backup copy` brings what is missing")
-    return {e: verify_copy(store, set_id, e) for e in engines or there if e in host.engines}
+    return {e: verify_copy(store, set_id, e, host.settings.signing_keys) for e in engines or there if e in host.engines}

@@ -20,6 +20,7 @@ from dbkeep.backup.manifest import Part, set_id_of
 from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost, BackupSettings, MongoDBBackup, PostgreSQLBackup, RedisBackup
+from dbkeep.backup.signature import new_signing_key, public_half
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
@@ -30,6 +31,8 @@ from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
 
 STATE = {"appendonly": "yes"}
+# One environment: what one host signs another one believes.
+SIGNING_KEY = new_signing_key()
 CANARY = "canary-9f1c2ab7"
 
 
@@ -108,6 +111,8 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
             evidence=folder / "evidence",
             drill_directory=folder / "drill",
             recipients=(age_recipient(identity),),
+            signing_keys=(public_half(SIGNING_KEY),),
+            signing_key_file=write_signing_key(folder, SIGNING_KEY),
             postgresql=PostgreSQLBackup(
                 configuration=configuration, data_directory=folder / "pg" / "data", service="postgresql"
             ),
@@ -122,6 +127,13 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
     finally:
         for service in services.values():
             service.stop()
+
+
+def write_signing_key(folder: Path, key: str) -> Path:
+    path = folder / "backup-signing-key"
+    path.touch(mode=0o600)
+    path.write_text(key, encoding="utf-8")
+    return path
 
 
 def write_pgbackrest(folder: Path) -> Path:

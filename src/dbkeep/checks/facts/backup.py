@@ -28,7 +28,7 @@ SMALL = 1024 * 1024
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
     host = read_host()
-    sets = list(manifest.read_sets(host.sets))
+    sets = list(manifest.read_sets(host.sets, host.settings.signing_keys))
     repository = host.settings.repository
     return {
         "versions": {},
