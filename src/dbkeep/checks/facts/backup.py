@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -14,6 +15,8 @@ from dbkeep.backup import manifest
 from dbkeep.backup.catalog import stores
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, read_host
+from dbkeep.backup.ship import STATE, shipped_engines
+from dbkeep.backup.slices import newest_slice
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.checks.facts.programs import json_of, properties_of, units_of
 
@@ -43,6 +46,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         ),
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
         "stores": _stores(host),
+        "log": _log(host),
         "drill": _last_drill(host.settings.evidence),
         "identities_on_host": _identities(),
     }
@@ -115,6 +119,20 @@ def _begins_with(path: Path, prefix: bytes) -> bool:
             return stream.read(len(prefix)) == prefix
     except FileNotFoundError:
         return True  # it expired while we looked
+
+
+def _log(host: BackupHost) -> dict[str, Any]:
+    """Return how old the newest slice of each engine's log is, and what of the last round failed."""
+    newest = {engine: newest_slice(host.settings.repository, engine) for engine in shipped_engines(host)}
+    state = host.settings.repository / STATE
+    return {
+        "every_seconds": host.settings.ship_seconds,
+        "age_seconds": {
+            engine: round((datetime.now(UTC) - found.ended_at).total_seconds(), 1) if found else None
+            for engine, found in newest.items()
+        },
+        "faults": json.loads(state.read_text(encoding="utf-8"))["faults"] if state.exists() else {},
+    }
 
 
 def _last_drill(folder: Path) -> dict[str, Any] | None:
