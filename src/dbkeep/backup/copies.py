@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, cast
 
 from dbkeep.backup import points
+from dbkeep.backup.clock import in_order
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import (
@@ -179,7 +180,7 @@ def read_copies(store: Store, signing_keys: Sequence[str], damaged: list[str] | 
             raise
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
-    return sorted(parts, key=lambda part: part.recovery_point.at)
+    return sorted(parts, key=lambda part: in_order(part.recovery_point.at))
 
 
 def newest_copy(store: Store, engines: tuple[str, ...], signing_keys: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import stores
+from dbkeep.backup.clock import in_order, is_past
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, read_host
 from dbkeep.backup.ship import STATE, shipped_engines
@@ -38,6 +39,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "engines": list(host.engines),
         "newest": {name: _newest(name, sets, host) for name in host.engines},
         "sets": len(sets),
+        "from_the_future": [name for name in manifest.set_ids(host.sets) if not is_past(manifest.time_of(name))],
         "recipients": len(host.settings.recipients),
         "pgbackrest": _pgbackrest(host),
         "files": describe_files([str(repository), f"{repository}/*", f"{repository}/sets/*/*"]),
@@ -61,7 +63,7 @@ def _newest(engine: str, sets: list[dict[str, manifest.Part]], host: BackupHost)
     parts = [parts[engine] for parts in sets if engine in parts]
     if not parts:
         return None
-    part = max(parts, key=lambda part: part.recovery_point.at)
+    part = max(parts, key=lambda part: in_order(part.recovery_point.at))
     folder = host.sets / part.set_id / engine
     return {
         "set_id": part.set_id,
