@@ -10,25 +10,22 @@ from pathlib import Path
 from dbkeep.backup.drill import Proof
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.redis import instance_counts
-from dbkeep.backup.restore_redis import open_part
+from dbkeep.backup.restore_redis import loaded
 from dbkeep.backup.settings import BackupHost
 from dbkeep.redis.connect import connect
 from dbkeep.redis.server import server as server_of
-from dbkeep.sandbox import redis as sandbox
 
 
 def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proof) -> None:
     """Decrypt, check the dump's own checksum, load and compare keys and functions."""
-    server = host.with_redis()[1].server
-    dump = open_part(host.sets / part.set_id / part.engine, part, identity, folder, server)
     name = part.details["instance"]
-    with sandbox.start(folder / "server", {name: {"appendonly": "no"}}, data={name: dump}, server=server) as copy:
+    with loaded(host, part, identity, folder) as copy:
         with connect(name, copy.instances[name]) as client:
             proof.restored(server_of(client.info("server")).short)
             state = client.info("persistence")
-            loaded, expired = int(state["rdb_last_load_keys_loaded"]), int(state["rdb_last_load_keys_expired"])
+            there, expired = int(state["rdb_last_load_keys_loaded"]), int(state["rdb_last_load_keys_expired"])
             what = f"keys loaded, {expired} having expired since"
-            proof.that(what, part.details["keys"], loaded, loaded + expired == part.details["keys"])
+            proof.that(what, part.details["keys"], there, there + expired == part.details["keys"])
             proof.equal("function libraries", part.details["functions"], len(client.function_list()))
         counts = instance_counts(copy, name)
         for prefix, count in part.counts.items():

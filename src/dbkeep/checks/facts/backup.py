@@ -14,6 +14,7 @@ from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import stores
 from dbkeep.backup.clock import in_order, is_past
+from dbkeep.backup.points import read_points
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, read_host
 from dbkeep.backup.ship import STATE, shipped_engines
@@ -49,6 +50,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
         "stores": _stores(host),
         "log": _log(host),
+        "points": _points(host),
         "drill": _last_drill(host.settings.evidence),
         "identities_on_host": _identities(),
     }
@@ -121,6 +123,20 @@ def _begins_with(path: Path, prefix: bytes) -> bool:
             return stream.read(len(prefix)) == prefix
     except FileNotFoundError:
         return True  # it expired while we looked
+
+
+def _points(host: BackupHost) -> dict[str, Any]:
+    """Return how often a point is set, and the newest one's age, engines and skew."""
+    newest = max(read_points(host), key=lambda point: point.at, default=None)
+    return {
+        "every_minutes": host.settings.point_minutes,
+        "newest": newest
+        and {
+            "age_minutes": round((datetime.now(UTC) - newest.at).total_seconds() / 60, 1),
+            "engines": sorted(newest.fences),
+            "skew_seconds": newest.skew_seconds,
+        },
+    }
 
 
 def _log(host: BackupHost) -> dict[str, Any]:
