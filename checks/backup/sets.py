@@ -54,12 +54,12 @@ def test_stored_files_are_ciphertext(backup_facts: dict[str, Any], observe: Obse
         observe(**{engine: {"set": part["set_id"], "files": len(part["files"]), "recipients": part["recipients"]}})
         seen += len(part["files"])
         wrong += [f"{engine}/{name}: {state}" for name, state in part["files"].items() if state != "ciphertext"]
-    pgbackrest = backup_facts["pgbackrest"]
-    if pgbackrest is not None:
-        observe(pgbackrest=pgbackrest)
-        seen += pgbackrest["files"]
-        wrong += [f"{path}: not ciphertext" for path in pgbackrest["not_ciphertext"]]
-        if pgbackrest["cipher"] == "none":
+    repository = backup_facts["postgresql"]
+    if repository is not None:
+        observe(repository=repository)
+        seen += repository["files"]
+        wrong += [f"{path}: not ciphertext" for path in repository["not_ciphertext"]]
+        if repository["cipher"] == "none":
             wrong.append("pgBackRest's repository has no cipher")
     assert seen, "nothing is stored"
     assert not wrong, "; ".join(wrong)

@@ -15,7 +15,8 @@ from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql_engine import engine_here, engine_of
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import read_slices
-from dbkeep.backup.wal_archive import timeline_of
+from dbkeep.backup.wal_archive import archive_segment, timeline_of, wait_until_archived, write_transaction
+from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 
@@ -96,8 +97,8 @@ def _restore_point(host: BackupHost, name: str, ready: Ready = at_once) -> tuple
             "SELECT lsn::text, pg_walfile_name(lsn) FROM pg_create_restore_point(%s) AS lsn", [name]
         ).fetchone()
         at = datetime.now(UTC)
-        # A restore point alone is no transaction: without one the log would seem to have nothing new in it.
-        connection.execute("SELECT pg_current_xact_id()")
+        # A restore point alone is no transaction: the log would seem to have nothing new in it.
+        write_transaction(connection)
     assert row is not None  # noqa: S101 - the function returns one row or raises
     return at, str(row[0]), str(row[1])
 
@@ -110,12 +111,15 @@ def collect(job: Job, point: Fence) -> Part:
     engine, taken, segment = engine_here(job.host), job.facts["taken"], job.facts["segment"]
     after = counts(job.host.with_postgresql()[1])
     with connect(job.host.with_postgresql()[1]) as connection:
-        connection.execute("SELECT pg_switch_wal()")
+        wait_until_archived(connection, archive_segment(connection))
         version = server_version(connection)
         identifier = system_identifier(connection)
         found = shape(connection)
         archive = engine.archive(job.host, connection)
-    archive.wait_for(taken.first_segment, segment)
+    if missing := archive.missing(taken.first_segment, segment):
+        raise DbkeepError(
+            f"postgresql: WAL segment {missing[0]} of this backup is not in the repository; take another set"
+        )
     repository_files = _digests(job, engine.repository_files(job, taken, archive, segment))
     return job.part(
         point,
