@@ -6,11 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from dbkeep.backup import application
 from dbkeep.backup.claims import Claimed
 from dbkeep.backup.drill_copy import Copy, Serving, serving
 from dbkeep.backup.fetch import fetched
@@ -23,6 +24,7 @@ from dbkeep.backup.restore import find
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.engines import NAMES
 from dbkeep.evidence import now, record, write
 from dbkeep.sandbox.authority import Authority
 
@@ -86,12 +88,14 @@ def drill(
             round_ = _Round(source, parts, identity, folder, dict(claimed or {}), progress, strict=strict)
             round_.run()
     results = {engine: round_.result(engine) for engine in parts}
-    passed = all(result["passed"] for result in results.values())
+    used = round_.application
+    passed = all(result["passed"] for result in results.values()) and (used is None or used.passed)
     moments = [part.recovery_point.at for part in parts.values()]
     observed = {
         "set_id": chosen,
         "store": store,
         "engines": results,
+        "application": used and used.as_json(),
         "skew_seconds": skew_seconds(moments),
         "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
         "rto_seconds": round(sum(result["rto_seconds"] or 0 for result in results.values()), 3),
@@ -124,6 +128,8 @@ class _Round:
     strict: bool
     proofs: dict[str, Proof] = field(default_factory=dict)
     copies: dict[str, Copy] = field(default_factory=dict)
+    attacked: set[str] = field(default_factory=set)
+    application: Proof | None = None
 
     def run(self) -> None:
         """Restore, compare and attack every engine; what fails is in its proof and stops no other."""
@@ -139,6 +145,7 @@ class _Round:
                 self.progress(f"{engine}: attacking the copy as every role")
                 with self.proofs[engine].caught():
                     self._reprove(engine)
+            self._use(authority)
         for engine, proof in self.proofs.items():
             if not proof.assertions and proof.error is None:
                 proof.error = "the drill asserted nothing"
@@ -157,8 +164,17 @@ class _Round:
         self.copies[engine] = copy
 
     def _reprove(self, engine: str) -> None:
-        if not engine_reproof(engine).reprove(self.copies[engine], self.claimed[engine], self.proofs[engine]):
-            del self.copies[engine]
+        if engine_reproof(engine).reprove(self.copies[engine], self.claimed[engine], self.proofs[engine]):
+            self.attacked.add(engine)
+
+    def _use(self, authority: Authority) -> None:
+        """Put the application before the copies, when all are here and each was attacked: it logs on as they say."""
+        if self.attacked != set(NAMES):
+            return
+        self.progress("application: starting it before the copies")
+        self.application = Proof()
+        with self.application.caught():
+            application.use(self.copies, self.folder, authority, self.application)
 
     def _stop(self, engine: str, running: ExitStack) -> None:
         with self.proofs[engine].caught():
@@ -167,14 +183,12 @@ class _Round:
     def result(self, engine: str) -> dict[str, Any]:
         part, proof = self.parts[engine], self.proofs[engine]
         return {
-            "passed": proof.passed,
-            "error": proof.error,
+            **proof.as_json(),
             "recovery_point": part.recovery_point.at.isoformat(),
             "source_version": part.server_version,
             "copy_version": proof.version,
             "rto_seconds": proof.rto_seconds,
-            "assertions": [asdict(assertion) for assertion in proof.assertions],
-            "unproved": proof.notes,
+            "attacked": engine in self.attacked,
         }
 
 

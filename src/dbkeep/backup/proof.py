@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dbkeep.backup.manifest import Count
@@ -44,6 +44,14 @@ class Proof:
             yield
         except DbkeepError as error:
             self.error = self.error or str(error)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "error": self.error,
+            "assertions": [asdict(assertion) for assertion in self.assertions],
+            "unproved": self.notes,
+        }
 
     def restored(self, version: str) -> None:
         self.rto_seconds = round(time.monotonic() - self.started, 3)

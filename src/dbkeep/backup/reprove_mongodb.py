@@ -21,6 +21,7 @@ def reprove(copy: Copy, claimed: Claimed, proof: Proof) -> bool:
     """
     declared, passwords = claimed.declared, copy.serving.passwords
     with connect(copy.settings) as administrator:
+        administrator.admin.command({"setParameter": 1, "ttlMonitorEnabled": True})  # compared is everything by now
         there = {user["user"] for user in administrator.admin.command("usersInfo")["users"]}
         for user in there & passwords.keys():
             administrator.admin.command("updateUser", user, pwd=passwords[user])
