@@ -6,7 +6,7 @@ engines took until the copies answered, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,22 +45,28 @@ def points_of(record: Mapping[str, Any]) -> list[datetime]:
     return [datetime.fromisoformat(result["recovery_point"]) for result in record["observed"]["engines"].values()]
 
 
-def drilled_point(directory: Path) -> datetime | None:
-    """Return the newest recovery point that a drill proved, None when none did; raises UsageError for bad evidence.
+def drilled_point(directory: Path, engines: Collection[str]) -> datetime | None:
+    """Return the newest recovery point that a drill of all `engines` proved, None when none did.
 
-    A set is as old as the oldest of its engines' points.
+    It is as old as the oldest of its engines' points. Raises UsageError for evidence that cannot be read.
     """
-    passed = (record for record in evidence.read_all("drill", directory) if record["result"] == "passed")
-    return max((min(points_of(record)) for record in passed), default=None)
+    drills = evidence.read_all("drill", directory)
+    proved = (drill for drill in drills if drill["result"] == "passed" and proves(drill, engines))
+    return max((min(points_of(drill)) for drill in proved), default=None)
 
 
-def history(directory: Path, targets: Targets, now: datetime) -> dict[str, Any]:
+def proves(record: Mapping[str, Any], engines: Collection[str]) -> bool:
+    """Return whether a drill was of all `engines`: one engine alone restores no environment."""
+    return set(engines) <= record["observed"]["engines"].keys()
+
+
+def history(directory: Path, targets: Targets, engines: Collection[str], now: datetime) -> dict[str, Any]:
     """Return every drill of which there is evidence, newest first, and how old the newest drilled point is.
 
     `met` says whether the newest drill passed within both targets, and its point is not older than the target now.
     """
     drills = [_row(record, targets) for record in evidence.read_all("drill", directory)]
-    point = drilled_point(directory)
+    point = drilled_point(directory, engines)
     age = round((now - point).total_seconds(), 3) if point else None
     return {
         "targets": {"rpo_seconds": targets.rpo_target_seconds, "rto_seconds": targets.rto_target_seconds},

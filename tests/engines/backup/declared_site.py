@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 from bson import ObjectId
 from psycopg import sql
 
-from dbkeep import mongodb, postgresql, redis
 from dbkeep.backup.claims import Claimed, claims, read_claims
+from dbkeep.engines import NAMES, engine
 from dbkeep.environment import checkout
 from dbkeep.mongodb.connect import connect as mongodb_connect
 from dbkeep.postgresql.connect import connect as postgresql_connect
@@ -22,25 +22,25 @@ from dbkeep.secrets import new_password
 
 from .conftest import Site, make_site
 
-ENGINES = ("postgresql", "mongodb", "redis")
 VARIABLES = {"postgresql_context": "signed"}
 MESSAGES = 12
 
 
 def claimed() -> dict[str, Claimed]:
     """What the controller sends of this checkout, as the agent reads it."""
-    return read_claims(claims(checkout(), VARIABLES, ENGINES))
+    return read_claims(claims(checkout(), VARIABLES, NAMES))
 
 
 @contextmanager
 def make_declared_site(folder: Path) -> Iterator[Site]:
     with make_site(folder) as site:
         found = claimed()
-        assert site.host.postgresql and site.host.mongodb and site.host.redis
-        for name, engine in (("postgresql", postgresql), ("mongodb", mongodb), ("redis", redis)):
+        for name in NAMES:
             declared = found[name].declared
-            passwords = {user: new_password() for user in engine.users(declared)} | {"context_key": new_password()}
-            engine.apply(getattr(site.host, name), declared, passwords)  # type: ignore[attr-defined]
+            passwords = {user: new_password() for user in engine(name).users(declared)} | {
+                "context_key": new_password()
+            }
+            engine(name).apply(getattr(site.host, name), declared, passwords)
         users = [_user(site, name) for name in ("ada", "grace", "tony")]
         _talk(site, users)
         with redis_connect(*site.state()) as client:

@@ -12,6 +12,7 @@ from typing import Any
 from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import stores
+from dbkeep.backup.drill_history import drilled_point
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, read_host
 from dbkeep.checks.facts.files import describe_files
@@ -43,7 +44,8 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         ),
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
         "stores": _stores(host),
-        "drill": _last_drill(host.settings.evidence),
+        "run": _last_run(host.settings.evidence),
+        "drill": _last_drill(host),
         "identities_on_host": _identities(),
     }
 
@@ -61,7 +63,9 @@ def _newest(engine: str, sets: list[dict[str, manifest.Part]], host: BackupHost)
     folder = host.sets / part.set_id / engine
     return {
         "set_id": part.set_id,
+        "at": part.recovery_point.at.isoformat(),
         "age_hours": _hours_since(part.recovery_point.at),
+        "seconds": part.seconds,
         "stored_bytes": part.stored_bytes,
         "files": {file.name: _state_of(folder / file.name, file.size) for file in part.files},
         "recipients": len(part.recipients),
@@ -117,11 +121,25 @@ def _begins_with(path: Path, prefix: bytes) -> bool:
         return True  # it expired while we looked
 
 
-def _last_drill(folder: Path) -> dict[str, Any] | None:
-    record = next(evidence.read_all("drill", folder), None)
+def _last_run(folder: Path) -> dict[str, Any] | None:
+    record = next(evidence.read_all("backup", folder), None)
+    return record and {"passed": record["result"] == "passed", "finished_at": record["finished_at"]}
+
+
+def _last_drill(host: BackupHost) -> dict[str, Any] | None:
+    """Return the last drill, and the newest recovery point that any drill proved: the two may be of different sets."""
+    record = next(evidence.read_all("drill", host.settings.evidence), None)
     if record is None:
         return None
-    return {"result": record["result"], "age_hours": _hours_since(datetime.fromisoformat(record["finished_at"]))}
+    point = drilled_point(host.settings.evidence, host.engines)
+    return {
+        "passed": record["result"] == "passed",
+        "finished_at": record["finished_at"],
+        "rpo_seconds": record["observed"]["rpo_seconds"],
+        "rto_seconds": record["observed"]["rto_seconds"],
+        "point": point.isoformat() if point else None,
+        "point_age_hours": _hours_since(point) if point else None,
+    }
 
 
 def _identities() -> list[str]:
