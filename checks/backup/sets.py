@@ -8,6 +8,12 @@ from dbkeep.checks.plugin import Observe
 OLDEST_HOURS = 26
 """A daily backup with two hours to be late."""
 
+MISSED_POINTS = 3
+"""How many points may be missing: one that falls into a restore or a restart is no finding."""
+
+MISSED_ROUNDS = 6
+"""How many rounds of shipping may be late before it is a finding: a slow round and a restart are none."""
+
 RUN = "run `dbkeep backup run`; look at `journalctl -u dbkeep-backup` on the host for why the timer's run failed"
 
 
@@ -162,3 +168,41 @@ def test_locked_copies_stay(backup_facts: dict[str, Any], observe: Observe) -> N
         not_applicable("no store with object lock is declared")
     wrong = [f"{name}: {fault}" for name, store in locking.items() for fault in store["faults"]]
     assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "BK-10",
+    "Every engine's log is archived, and was a few rounds ago",
+    severity="critical",
+    sources=("dbkeep design: any second since the last set can be restored",),
+    fix="`journalctl -u dbkeep-ship` says what failed; systemctl enable --now dbkeep-ship.service (playbooks/site.yml)",
+)
+def test_log_is_archived(backup_facts: dict[str, Any], observe: Observe) -> None:
+    log = backup_facts["log"]
+    observe(**log)
+    oldest = MISSED_ROUNDS * log["every_seconds"]
+    assert log["age_seconds"], "no engine's log is archived on this host"
+    wrong = [
+        f"{engine} has no log" if age is None else f"the log of {engine} ends {age} s ago"
+        for engine, age in log["age_seconds"].items()
+        if age is None or age > oldest
+    ]
+    wrong += [f"{what}: {fault}" for what, fault in log["faults"].items()]
+    assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "BK-11",
+    "A recovery point was set in every engine at once, a few minutes ago",
+    severity="high",
+    sources=("dbkeep design: recovery points",),
+    fix="`journalctl -u dbkeep-point` says what failed; systemctl enable --now dbkeep-point.timer (playbooks/site.yml)",
+)
+def test_a_point_is_fresh(backup_facts: dict[str, Any], observe: Observe) -> None:
+    newest = backup_facts["points"]["newest"]
+    observe(**backup_facts["points"])
+    assert newest is not None, "no point was ever set on this host"
+    oldest = MISSED_POINTS * backup_facts["points"]["every_minutes"]
+    assert newest["age_minutes"] <= oldest, f"the newest point is {newest['age_minutes']} minutes old"
+    missing = [engine for engine in backup_facts["engines"] if engine not in newest["engines"]]
+    assert not missing, f"the newest point is not in {', '.join(missing)}"

@@ -24,7 +24,7 @@ COMMANDS = {
     "check": ("dbkeep.commands.check", "check_command"),
     "prove": ("dbkeep.commands.prove", "prove_command"),
     "backup": ("dbkeep.commands.backup", "backup_group"),
-    "restore": ("dbkeep.commands.backup", "restore_command"),
+    "restore": ("dbkeep.commands.restore", "restore_command"),
     "drill": ("dbkeep.commands.backup", "drill_command"),
     "schedule": ("dbkeep.commands.schedule", "schedule_command"),
     "keys": ("dbkeep.commands.keys", "keys_group"),

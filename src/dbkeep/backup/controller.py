@@ -47,7 +47,7 @@ def placed(environment: Environment, engines: Sequence[str] = ()) -> Placed:
     return found
 
 
-def _ask(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
+def ask(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
     """Ask all hosts at once and return their answers; raises the first error when every host has ended."""
 
     def one(host: Host) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def run_backup(
     environment: Environment, engines: Sequence[str] = (), *, on_progress: Show = lambda _: None
 ) -> dict[str, Any]:
     """Take one backup set of all hosts now and return its view. Raises DbkeepError with the failing host's line."""
-    answers = _ask(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
+    answers = ask(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
     return view([part for answer in answers.values() for part in answer["parts"]])
 
 
@@ -131,7 +131,7 @@ def copy_sets(environment: Environment, again: str | None = None, *, on_progress
 
     Raises DbkeepError with the line of a host where a store failed.
     """
-    answers = _ask(placed(environment), "copy", {"again": again}, on_progress)
+    answers = ask(placed(environment), "copy", {"again": again}, on_progress)
     return sorted(
         f"{part} to {name}"
         for answer in answers.values()
@@ -145,7 +145,7 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
     `copies` says of every copy whether all its parts are good.
     """
-    answers = _ask(placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None)
+    answers = ask(placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None)
     problems = {engine: found for answer in answers.values() for engine, found in answer["problems"].items()}
     copies: dict[str, bool] = {}
     for answer in answers.values():
@@ -156,7 +156,7 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
 def prove_stores(environment: Environment, *, prepare: bool = False) -> list[dict[str, Any]]:
     """Return what every host proved of every store, with `prepare` after making it ready: a row for each."""
-    answers = _ask(placed(environment), "stores", {"prepare": prepare}, lambda _: None)
+    answers = ask(placed(environment), "stores", {"prepare": prepare}, lambda _: None)
     return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["stores"]]
 
 
@@ -178,36 +178,6 @@ def store_policy(environment: Environment, name: str) -> dict[str, Any]:
     raise UsageError(f"backup_stores of environment {environment.name} has no S3 store {name!r}; there is {names}")
 
 
-def restore_plan(
-    environment: Environment, set_id: str, engines: Sequence[str] = (), store: str = LOCAL
-) -> list[dict[str, Any]]:
-    """Return for every engine what a restore of the set would replace and lose."""
-    answers = _ask(placed(environment, engines), "plan", {"set_id": set_id, "store": store}, lambda _: None)
-    return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["parts"]]
-
-
-def run_restore(
-    environment: Environment,
-    set_id: str,
-    engines: Sequence[str] = (),
-    *,
-    store: str = LOCAL,
-    identity: str | None = None,
-    on_progress: Show = lambda _: None,
-) -> dict[str, Any]:
-    """Put a set in place of the live data on every host and return the evidence, one entry an engine."""
-    started = now()
-    request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = _ask(placed(environment, engines), "restore", request, on_progress)
-    restored = {
-        engine: {"host": host.name, **found}
-        for host, answer in answers.items()
-        for engine, found in answer["observed"]["engines"].items()
-    }
-    observed = {"set_id": set_id, "store": store, "engines": restored}
-    return _keep(environment, "restore", started, passed=True, observed=observed)
-
-
 def run_drill(
     environment: Environment,
     set_id: str | None = None,
@@ -224,7 +194,7 @@ def run_drill(
     set_id = set_id or newest_set(environment, engines, store)
     started = now()
     request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = _ask(placed(environment, engines), "drill", request, on_progress)
+    answers = ask(placed(environment, engines), "drill", request, on_progress)
     results = {
         engine: {"host": host.name, **found}
         for host, answer in answers.items()
@@ -239,9 +209,7 @@ def run_drill(
         "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
         "rto_seconds": max(answer["observed"]["rto_seconds"] for answer in answers.values()),
     }
-    evidence = _keep(
-        environment, "drill", started, passed=all(r["passed"] for r in results.values()), observed=observed
-    )
+    evidence = keep(environment, "drill", started, passed=all(r["passed"] for r in results.values()), observed=observed)
     for engine, result in results.items():
         if not result["passed"]:
             raise DrillFailedError(f"drill of set {set_id}: {result['host']}: {engine}: {reason(result)}", evidence)
@@ -267,9 +235,10 @@ def vault_identity(environment: Environment) -> str:
     return str(identity)
 
 
-def _keep(
+def keep(
     environment: Environment, kind: str, started: datetime, *, passed: bool, observed: dict[str, Any]
 ) -> dict[str, Any]:
+    """Write a record of `kind` to the checkout's evidence/ENV and return it."""
     evidence = record(kind, started=started, passed=passed, observed=observed)
     write(evidence, checkout() / "evidence" / environment.name)
     return evidence

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,10 +20,12 @@ from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.proof import Proof
 from dbkeep.backup.recovery_point import skew_seconds
-from dbkeep.backup.restore import find
+from dbkeep.backup.references import as_json, compare_here
+from dbkeep.backup.refusals import refuse
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.backup.target import Target, choose
 from dbkeep.engines import NAMES
 from dbkeep.evidence import now, record, write
 from dbkeep.sandbox.authority import Authority
@@ -73,14 +75,15 @@ def drill(
     """
     read_identities(identity)
     wanted = host.chosen(tuple(engines or ()))
-    parts = find(host, set_id, wanted, store)
+    found = choose(host, Target(set_id), wanted, store).engines
+    parts = {engine: one.part for engine, one in found.items()}
     root = host.settings.drill_directory
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
     chosen = next(iter(parts.values())).set_id
     started = now()
     with (
         hold(root / LOCK, f"drill of set {chosen}"),
-        fetched(host, store, chosen, wanted, progress) as source,
+        fetched(host, store, found, progress) as source,
         hold(source.sets / chosen / LOCK, "drill", shared=True),
     ):
         remove_leftovers(root)
@@ -96,6 +99,8 @@ def drill(
         "store": store,
         "engines": results,
         "application": used and used.as_json(),
+        "references": round_.references,
+        "stored_bytes": sum(stored.size for part in parts.values() for stored in part.stored_files()),
         "skew_seconds": skew_seconds(moments),
         "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
         "rto_seconds": round(sum(result["rto_seconds"] or 0 for result in results.values()), 3),
@@ -130,6 +135,7 @@ class _Round:
     copies: dict[str, Copy] = field(default_factory=dict)
     attacked: set[str] = field(default_factory=set)
     application: Proof | None = None
+    references: dict[str, Any] | None = None
 
     def run(self) -> None:
         """Restore, compare and attack every engine; what fails is in its proof and stops no other."""
@@ -141,6 +147,7 @@ class _Round:
                 stack.callback(self._stop, engine, running)
                 with self.proofs[engine].caught():
                     self._restore(engine, authority, running)
+            self._compare_references()
             for engine in self.claimed.keys() & self.copies.keys():
                 self.progress(f"{engine}: attacking the copy as every role")
                 with self.proofs[engine].caught():
@@ -162,6 +169,17 @@ class _Round:
         copy = running.enter_context(drilled.copied(self.source, part, self.identity, served, proof))
         drilled.compare(self.source, part, copy, proof)
         self.copies[engine] = copy
+        self.progress(f"{engine}: opening damaged copies of a file, which must be refused")
+        refuse(self.source, part, self.identity, folder, proof)
+
+    def _compare_references(self) -> None:
+        """Ask the copies whom they name: what dangles is listed and is no failure, for it may have done so before."""
+        if "postgresql" not in self.copies or len(self.copies) == 1:
+            return
+        settings: dict[str, Any] = {engine: copy.settings for engine, copy in self.copies.items()}
+        nobody: dict[str, Any] = dict.fromkeys(NAMES)
+        with self.proofs["postgresql"].caught():
+            self.references = as_json(compare_here(replace(self.source, **(nobody | settings))))
 
     def _reprove(self, engine: str) -> None:
         if engine_reproof(engine).reprove(self.copies[engine], self.claimed[engine], self.proofs[engine]):

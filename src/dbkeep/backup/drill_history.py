@@ -57,7 +57,7 @@ def drilled_point(directory: Path, engines: Collection[str]) -> datetime | None:
 
 def proves(record: Mapping[str, Any], engines: Collection[str]) -> bool:
     """Return whether a drill was of all `engines`: one engine alone restores no environment."""
-    return set(engines) <= record["observed"]["engines"].keys()
+    return set(engines) <= set(record["observed"]["engines"])
 
 
 def history(directory: Path, targets: Targets, engines: Collection[str], now: datetime) -> dict[str, Any]:

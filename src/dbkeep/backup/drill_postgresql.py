@@ -1,4 +1,4 @@
-"""Drills a part of PostgreSQL: restored by pgBackRest beside the live cluster, never archiving, then compared."""
+"""Drills a part of PostgreSQL: restored beside the live cluster, never archiving, then compared."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from psycopg import errors, sql
 
 from dbkeep.backup.drill_copy import Copy, Serving
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.postgresql import restore_files, server_version, shape
+from dbkeep.backup.postgresql import server_version, shape
 from dbkeep.backup.proof import Proof
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.target_postgresql import restore_files
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
@@ -29,18 +30,14 @@ BAD_BLOCKS = "Bad checksums:"
 
 @contextmanager
 def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
-    """Restore and start; at the end, when the server has stopped, compare every page with its checksum.
-
-    The identity is not used: pgBackRest's repository has its own key.
-    """
-    del identity
+    """Restore and start; at the end, when the server has stopped, compare every page with its checksum."""
     settings, original = host.with_postgresql()
     data = serving.folder / "restored"
     data.mkdir(mode=0o700)
     if os.geteuid() == 0:
         user = pwd.getpwnam(settings.os_user)
         os.chown(data, user.pw_uid, user.pw_gid)
-    restore_files(settings, part, data, archive=False)
+    restore_files(host, part, identity, data, archive=False)
     port = free_port()
     certificate, key, _ = serving.authority.issue("postgresql", (settings.os_user, "postgres", "nobody"))
     encrypted = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}

@@ -28,11 +28,11 @@ FROM_DUMP = {"appendonly": "no"}
 def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
     """Decrypt, check the dump's own checksum and load it; instances that are not backed up start empty beside it."""
     live = host.with_redis()[1]
-    dump = open_part(host.sets / part.set_id / part.engine, part, identity, serving.folder, live.server)
+    dump = open_part(host.sets / part.set_id / part.engine, part, identity, serving.folder, live)
     name = part.details["instance"]
     ports = dict(zip(live.instances, free_ports(len(live.instances)), strict=True))
     files = serving.authority.issue("redis", ("redis", "nobody"))[:2]
-    program = sandbox.find_program(live.server)
+    program = sandbox.find_program(live.server, live.command)
     wanted = {instance: dict(FROM_DUMP) for instance in ports}
     if serving.claimed:
         wanted = {

@@ -17,6 +17,11 @@ from dbkeep.backup.settings import BackupHost, BackupSettings
 from dbkeep.evidence import now
 
 Progress = Callable[[str], None]
+Ready = Callable[[], None]
+
+
+def at_once() -> None:
+    """Be ready: nothing else is to be waited for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,23 +12,23 @@ from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from typing import Any
 
-from bson import Binary, CodecOptions, Timestamp, json_util
-from bson.raw_bson import RawBSONDocument
+from bson import Binary, Timestamp, json_util
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
 from dbkeep.backup.archive_format import Collection, NamespaceWriter, prelude
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.job import Fence, Job, Ready, at_once
+from dbkeep.backup.log_mongodb import note, position_of, timestamp
 from dbkeep.backup.manifest import Count, Part, StoredFile
-from dbkeep.backup.raw_reply import cut
+from dbkeep.backup.raw_reply import RAW, cut
 from dbkeep.backup.sealed_file import seal
+from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import Client, Document, connect
 
 FILE_NAME = "dump.archive.zst.age"
 ACCOUNTS = ("system.users", "system.roles", "system.version")
 BATCH_DOCUMENTS = 10_000
-RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 # A collection changed its shape after the chosen time; a new time can be read (error_codes.yml, SnapshotUnavailable).
 SNAPSHOT_UNAVAILABLE = 246
 SNAPSHOT_TOO_OLD = 239
@@ -151,12 +151,17 @@ def prepare(job: Job) -> None:
 
 def fence(job: Job) -> Fence:
     """Put the set's name into the oplog with majority write concern; its operation time is the recovery point."""
-    with connect(job.host.with_mongodb()[1]) as client:
-        reply = client.admin.command(
-            {"appendOplogNote": 1, "data": {"dbkeep": job.set_id}, "writeConcern": {"w": "majority"}}
-        )
-    at: Timestamp = reply["operationTime"]
-    return Fence(at=datetime.now(UTC), name=f"{at.time}.{at.inc}")
+    return mark(job.host, job.set_id)
+
+
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Put `name` into the oplog with majority write concern; its operation time is the engine's name of the moment.
+
+    `ready` is called when all is connected, just before.
+    """
+    with connect(host.with_mongodb()[1]) as client:
+        ready()
+        return Fence(name=position_of(note(client, {"dbkeep": name})), at=datetime.now(UTC))
 
 
 def collect(job: Job, point: Fence) -> Part:
@@ -167,8 +172,7 @@ def collect(job: Job, point: Fence) -> Part:
     settings = job.host.with_mongodb()[1]
     with connect(settings) as client:
         for attempt in range(1, ATTEMPTS + 1):
-            seconds, _, increment = point.name.partition(".")
-            dump = Dump(client, settings.database, Timestamp(int(seconds), int(increment)))
+            dump = Dump(client, settings.database, timestamp(point.name))
             try:
                 stored = seal(dump.chunks(), job.folder / FILE_NAME, job.settings.recipients)
                 break

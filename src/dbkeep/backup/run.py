@@ -16,15 +16,18 @@ from dbkeep.backup.manifest import (
     FILE_NAME,
     Part,
     part_engines,
+    read_sets,
     set_id_of,
     set_ids,
     time_of,
     write_part,
 )
+from dbkeep.backup.points import prune_points
 from dbkeep.backup.recovery_point import set_fences
 from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.sealed_file import read_recipients
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.slices import prune_slices
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, record, write
 
@@ -175,7 +178,19 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
         progress(f"set {set_id} removed: older than {host.settings.keep_days} days")
         removed.append(set_id)
     if removed and host.settings.postgresql:
-        from dbkeep.backup.postgresql import tool  # noqa: PLC0415 - hosts without PostgreSQL do not load its driver
+        from dbkeep.backup.postgresql_engine import engine_here  # noqa: PLC0415 - hosts without it do not load its driver
 
-        tool(host.settings.postgresql).run("expire")
+        engine_here(host).expire(host)
+    prune_points(host)
+    _prune_log(host)
     return removed
+
+
+def _prune_log(host: BackupHost) -> None:
+    """Let go the slices before the oldest set of their engine, unless a damaged manifest hides which one that is."""
+    damaged: list[str] = []
+    sets = read_sets(host.sets, damaged)
+    for engine in host.engines:
+        points = [parts[engine].recovery_point.at for parts in sets if engine in parts]
+        if points and not damaged:
+            prune_slices(host.settings.repository, engine, min(points))

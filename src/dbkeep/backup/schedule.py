@@ -24,6 +24,8 @@ CONTROLLER = "controller"
 DEFAULTS = Path("roles/backup/defaults/main.yml")
 # systemd.time(7), the part of it that a crontab can say too: once a day, or every so many minutes.
 DAILY = re.compile(r"\*-\*-\* (?P<hour>\d{1,2}):(?P<minute>\d{2})(:00)?(?P<utc> UTC)?")
+# A service that runs all the time: cron starts one round of it every minute, its shortest span.
+ALWAYS = re.compile(r"every \d+ s")
 OFTEN = re.compile(r"\*-\*-\* \*:(00?)/(?P<minutes>\d{1,2})(:00)?( UTC)?")
 SPAN = re.compile(r"(?P<number>\d+) ?(?P<unit>s|sec|m|min|h|hours?)?")
 SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "hours": 3600}
@@ -66,9 +68,10 @@ def jobs(environment: Environment, root: Path) -> list[Job]:
         command = f"{AGENT} backup run"
         calendar = of(own, "backup_calendar")
         found.append(Job("backup", host.name, calendar, delay, command, "dbkeep-backup.timer", "{}", failed))
-        if "backup_point_minutes" in defaults:
-            calendar = f"*-*-* *:00/{of(own, 'backup_point_minutes')}:00 UTC"
-            found.append(Job("point", host.name, calendar, 0, f"{AGENT} backup mark", "dbkeep-point.timer", "{}"))
+        calendar = f"*-*-* *:00/{of(own, 'backup_point_minutes')}:00 UTC"
+        found.append(Job("point", host.name, calendar, 0, f"{AGENT} backup mark", "dbkeep-point.timer", "{}"))
+        calendar = f"every {of(own, 'backup_ship_seconds')} s"
+        found.append(Job("ship", host.name, calendar, 0, f"{AGENT} backup ship", "dbkeep-ship.service", "{}"))
     here = f"cd {shlex.quote(str(root))} && ./dbkeep"
     for name in ("drill", "check"):
         variable = f"backup_{name}_randomized_delay"
@@ -92,6 +95,8 @@ def cron_time(job: Job) -> str:
         return f"{int(daily['minute'])} {int(daily['hour'])} * * *"
     if often := OFTEN.fullmatch(job.calendar):
         return f"*/{int(often['minutes'])} * * * *"
+    if ALWAYS.fullmatch(job.calendar):
+        return "* * * * *"
     raise UsageError(
         f"{job.name} on {job.host}: cron cannot say {job.calendar!r}; write it as '*-*-* 02:00:00 UTC' or"
         " '*-*-* *:00/5'"

@@ -29,7 +29,7 @@ from dbkeep.sandbox import redis as redis_sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
 
-STATE = {"appendonly": "yes"}
+STATE = {"appendonly": "yes", "aof-timestamp-enabled": "yes"}
 CANARY = "canary-9f1c2ab7"
 
 
@@ -146,6 +146,8 @@ lock-path={folder}/lock
 spool-path={folder}/spool
 compress-type=zst
 start-fast=y
+[global:archive-push]
+archive-async=y
 [chat]
 pg1-path={folder}/pg/data
 pg1-socket-path={folder}/pg/socket

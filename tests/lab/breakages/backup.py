@@ -4,6 +4,10 @@ from .shell import Breakage
 
 TIMER = "dbkeep-backup.timer"
 SETS = "/var/lib/dbkeep/backup/sets"
+SHIP = "dbkeep-ship.service"
+LOG = "/var/lib/dbkeep/backup/log"
+POINT = "dbkeep-point.timer"
+POINTS = "/var/lib/dbkeep/backup/points"
 DRILLS = "/var/lib/dbkeep/evidence"
 
 BACKUP = (
@@ -31,9 +35,20 @@ BACKUP = (
         f"sudo sh -c 'for kept in {DRILLS}/drill-*.json.kept; do mv $kept ${{kept%.kept}}; done'",
     ),
     Breakage(("BK-05",), f"sudo chmod o+rx {SETS}", f"sudo chmod o-rx {SETS}"),
+    # What is cut meanwhile has another name: the log of the last minutes is away, and the service that would cut more.
+    Breakage(
+        ("BK-10",),
+        f"sudo systemctl stop {SHIP} && sudo mv {LOG} {LOG}.away",
+        f"sudo sh -c 'rm -rf {LOG} && mv {LOG}.away {LOG}' && sudo systemctl start {SHIP}",
+    ),
     Breakage(
         ("BK-06",),
         "printf 'AGE-SECRET-KEY-1%058d\\n' 0 | tr 0 Q | sudo tee /root/probe-key >/dev/null",
         "sudo rm /root/probe-key",
+    ),
+    Breakage(
+        ("BK-11",),
+        f"sudo systemctl stop {POINT} && sudo mv {POINTS} {POINTS}.away",
+        f"sudo sh -c 'rm -rf {POINTS} && mv {POINTS}.away {POINTS}' && sudo systemctl start {POINT}",
     ),
 )

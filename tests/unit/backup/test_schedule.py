@@ -48,6 +48,7 @@ def test_every_host_backs_up_and_the_controller_drills_and_checks(environment: E
         ("*-*-* 23:05", "5 23 * * *"),
         ("*-*-* *:00/5:00 UTC", "*/5 * * * *"),
         ("*-*-* *:0/10", "*/10 * * * *"),
+        ("every 20 s", "* * * * *"),
     ],
 )
 def test_a_calendar_becomes_five_fields(calendar: str, fields: str) -> None:
@@ -80,7 +81,7 @@ def test_a_crontab_has_the_lines_of_its_host_alone(environment: Environment) -> 
     text = crontab("production", "messages1", found, "ops@example.org")
     lines = [line for line in text.splitlines() if line[0].isdigit() or line.startswith("*")]
     assert "MAILTO=ops@example.org" in text
-    assert [line.split(" ", 5)[:5] for line in lines][0] == ["15", "3", "*", "*", "*"]
+    assert lines[0].split(" ", 5)[:5] == ["15", "3", "*", "*", "*"]
     assert all("dbkeep drill" not in line for line in lines)
     assert "./dbkeep drill -e production" in crontab("production", CONTROLLER, found, "root")
 

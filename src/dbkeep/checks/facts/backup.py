@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -13,8 +14,11 @@ from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import stores
 from dbkeep.backup.drill_history import drilled_point
+from dbkeep.backup.points import read_points
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, read_host
+from dbkeep.backup.ship import STATE, shipped_engines
+from dbkeep.backup.slices import newest_slice
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.checks.facts.programs import json_of, properties_of, units_of
 
@@ -45,6 +49,8 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
         "stores": _stores(host),
         "run": _last_run(host.settings.evidence),
+        "log": _log(host),
+        "points": _points(host),
         "drill": _last_drill(host),
         "identities_on_host": _identities(),
     }
@@ -124,6 +130,34 @@ def _begins_with(path: Path, prefix: bytes) -> bool:
 def _last_run(folder: Path) -> dict[str, Any] | None:
     record = next(evidence.read_all("backup", folder), None)
     return record and {"passed": record["result"] == "passed", "finished_at": record["finished_at"]}
+
+
+def _points(host: BackupHost) -> dict[str, Any]:
+    """Return how often a point is set, and the newest one's age, engines and skew."""
+    newest = max(read_points(host), key=lambda point: point.at, default=None)
+    return {
+        "every_minutes": host.settings.point_minutes,
+        "newest": newest
+        and {
+            "age_minutes": round((datetime.now(UTC) - newest.at).total_seconds() / 60, 1),
+            "engines": sorted(newest.fences),
+            "skew_seconds": newest.skew_seconds,
+        },
+    }
+
+
+def _log(host: BackupHost) -> dict[str, Any]:
+    """Return how old the newest slice of each engine's log is, and what of the last round failed."""
+    newest = {engine: newest_slice(host.settings.repository, engine) for engine in shipped_engines(host)}
+    state = host.settings.repository / STATE
+    return {
+        "every_seconds": host.settings.ship_seconds,
+        "age_seconds": {
+            engine: round((datetime.now(UTC) - found.ended_at).total_seconds(), 1) if found else None
+            for engine, found in newest.items()
+        },
+        "faults": json.loads(state.read_text(encoding="utf-8"))["faults"] if state.exists() else {},
+    }
 
 
 def _last_drill(host: BackupHost) -> dict[str, Any] | None:
