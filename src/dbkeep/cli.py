@@ -28,6 +28,7 @@ COMMANDS = {
     "backup": ("dbkeep.commands.backup", "backup_group"),
     "restore": ("dbkeep.commands.restore", "restore_command"),
     "drill": ("dbkeep.commands.backup", "drill_command"),
+    "schedule": ("dbkeep.commands.schedule", "schedule_command"),
     "keys": ("dbkeep.commands.keys", "keys_group"),
     "passwords": ("dbkeep.commands.passwords", "passwords_group"),
     "diagnostics": ("dbkeep.commands.diagnostics", "diagnostics_command"),
