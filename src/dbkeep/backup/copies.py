@@ -116,7 +116,7 @@ def _copy(host: BackupHost, store: Store, again: str | None, result: Result, pro
             progress(f"set {set_id} removed from store {store.name}: older than {host.settings.keep_days} days")
         kept = read_copies(store, host.settings.signing_keys)
         if kept:
-            points.prune_copies(store, kept[0].recovery_point.at)
+            points.prune_copies(host, store, kept[0].recovery_point.at)
         for engine in host.engines:
             own = [part.recovery_point.at for part in kept if part.engine == engine]
             if own:
@@ -238,7 +238,7 @@ def prune_copies(host: BackupHost, store: DirectoryStore) -> list[str]:
         since = min((part.recovery_point.at for part in staying), default=None)
         needed |= {
             stored.name
-            for found in read_slice_copies(store, "postgresql")
+            for found in read_slice_copies(store, "postgresql", host.settings.signing_keys)
             if since is not None and found.ended_at >= since
             for stored in found.repository_files
         }

@@ -18,10 +18,10 @@ from dbkeep.backup.proof import Proof
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.target_postgresql import restore_files
 from dbkeep.errors import DbkeepError
+from dbkeep.ports import LOOPBACK, free_port
 from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.sandbox import postgresql as sandbox
-from dbkeep.ports import LOOPBACK, free_port
 from dbkeep.settings import PostgreSQLSettings
 
 RECOVERY_SECONDS = 24 * 3600

@@ -14,11 +14,11 @@ from dbkeep.backup.proof import Proof
 from dbkeep.backup.redis import instance_counts
 from dbkeep.backup.restore_redis import open_part
 from dbkeep.backup.settings import BackupHost
+from dbkeep.ports import free_ports
 from dbkeep.redis.connect import connect
 from dbkeep.redis.server import server as server_of
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox import redis as sandbox
-from dbkeep.ports import free_ports
 
 # With it a server that has a dump and no append-only file starts empty.
 FROM_DUMP = {"appendonly": "no"}

@@ -17,7 +17,7 @@ from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import FILE_NAME, StoredFile, parse_part, part_folder
 from dbkeep.backup.sealed_file import private
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.slices import Slice, write_slice
+from dbkeep.backup.slices import Slice, keep_slice
 from dbkeep.backup.store import Store, open_store
 from dbkeep.backup.target import Chosen
 from dbkeep.errors import DbkeepError
@@ -80,7 +80,7 @@ def fetch_slices(store: Store, slices: Iterable[Slice], root: Path) -> None:
     for found in slices:
         for stored in found.stored_files():
             _fetch(store, stored, root / stored.name)
-        write_slice(root, found)
+        keep_slice(root, found)
 
 
 def _fetch(store: Store, stored: StoredFile, path: Path) -> None:

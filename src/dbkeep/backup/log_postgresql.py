@@ -44,7 +44,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
             found = _nothing_since(newest, at)
         else:
             found = _since(host, connection, newest, at)
-    write_slice(host.settings.repository, found)
+    found = write_slice(host.settings.repository, found, host.settings.signing_key_file)
     return [found]
 
 

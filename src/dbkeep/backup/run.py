@@ -198,7 +198,7 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
 def _prune_log(host: BackupHost) -> None:
     """Let go the slices before the oldest set of their engine, unless a damaged manifest hides which one that is."""
     damaged: list[str] = []
-    sets = read_sets(host.sets, damaged)
+    sets = read_sets(host.sets, host.settings.signing_keys, damaged)
     for engine in host.engines:
         points = [parts[engine].recovery_point.at for parts in sets if engine in parts]
         if points and not damaged:

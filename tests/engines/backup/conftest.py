@@ -20,7 +20,6 @@ from dbkeep.backup.manifest import Part, set_id_of
 from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost, BackupSettings, MongoDBBackup, PostgreSQLBackup, RedisBackup
-from dbkeep.backup.signature import new_signing_key, public_half
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
@@ -30,9 +29,9 @@ from dbkeep.sandbox import redis as redis_sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
 
+from ... import signing
+
 STATE = {"appendonly": "yes", "aof-timestamp-enabled": "yes"}
-# One environment: what one host signs another one believes.
-SIGNING_KEY = new_signing_key()
 CANARY = "canary-9f1c2ab7"
 
 
@@ -110,13 +109,9 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
         for service in services.values():
             service.start()
         mongodb_sandbox._initiate(services["mongodb"].settings, None)
-        settings = BackupSettings(
-            repository=folder / "backup",
-            evidence=folder / "evidence",
-            drill_directory=folder / "drill",
-            recipients=(age_recipient(identity),),
-            signing_keys=(public_half(SIGNING_KEY),),
-            signing_key_file=write_signing_key(folder, SIGNING_KEY),
+        settings = backup_settings(
+            folder,
+            identity,
             postgresql=PostgreSQLBackup(
                 configuration=configuration, data_directory=folder / "pg" / "data", service="postgresql"
             ),
@@ -133,11 +128,17 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
             service.stop()
 
 
-def write_signing_key(folder: Path, key: str) -> Path:
-    path = folder / "backup-signing-key"
-    path.touch(mode=0o600)
-    path.write_text(key, encoding="utf-8")
-    return path
+def backup_settings(folder: Path, identity: str, **engines: Any) -> BackupSettings:
+    """Return the settings of a host whose repository is below `folder`, sealed to `identity` and signed."""
+    return BackupSettings(
+        repository=folder / "backup",
+        evidence=folder / "evidence",
+        drill_directory=folder / "drill",
+        recipients=(age_recipient(identity),),
+        signing_keys=signing.PUBLIC,
+        signing_key_file=signing.write_key(folder),
+        **engines,
+    )
 
 
 def write_pgbackrest(folder: Path) -> Path:

@@ -15,16 +15,15 @@ from dbkeep.backup.drill import drill
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.run import run
 from dbkeep.backup.sealed_file import seal
-from dbkeep.backup.settings import BackupHost, BackupSettings, MongoDBBackup
+from dbkeep.backup.settings import BackupHost, MongoDBBackup
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import Client, address
 from dbkeep.mongodb.connect import connect as mongodb
-from dbkeep.secrets import age_recipient
 from dbkeep.settings import MongoDBSettings
 
 from ..mongodb.replicas import replica_set
-from .conftest import Site
+from .conftest import Site, backup_settings
 
 Act = Callable[[Client], Any]
 
@@ -154,11 +153,9 @@ def test_a_primary_that_steps_down_during_a_dump_is_followed(
     monkeypatch.setattr(engine, "BATCH_DOCUMENTS", 10)
     identity = str(pyrage.x25519.Identity.generate())
     with replica_set(folder / "three", miss_primary_ms=3000) as members:
-        settings = BackupSettings(
-            repository=folder / "three" / "backup",
-            evidence=folder / "three" / "evidence",
-            drill_directory=folder / "three" / "drill",
-            recipients=(age_recipient(identity),),
+        settings = backup_settings(
+            folder / "three",
+            identity,
             mongodb=MongoDBBackup(keyfile=None, os_user="root"),
         )
         here = members[0].model_copy(update={"members": tuple(address(member) for member in members)})

@@ -154,7 +154,10 @@ def _points(host: BackupHost) -> dict[str, Any]:
 
 def _log(host: BackupHost) -> dict[str, Any]:
     """Return how old the newest slice of each engine's log is, and what of the last round failed."""
-    newest = {engine: newest_slice(host.settings.repository, engine) for engine in shipped_engines(host)}
+    newest = {
+        engine: newest_slice(host.settings.repository, engine, host.settings.signing_keys)
+        for engine in shipped_engines(host)
+    }
     state = host.settings.repository / STATE
     return {
         "every_seconds": host.settings.ship_seconds,
