@@ -30,8 +30,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
     """Return the slice of what was written since `newest`, once `archive_seconds` have passed since that one ended.
 
     Where nothing was, it has no files. Where the log does not continue `newest` (another timeline or cluster, a segment
-    that was never archived) it begins a chain, at the newest set that the log does continue, and its details say why in
-    `lost`.
+    that was never archived) it begins a chain, at the newest set that the log does continue, and its details say why.
 
     Raises DbkeepError naming the segment that does not reach the repository, UsageError when the server cannot be used.
     """
