@@ -34,7 +34,7 @@ def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any
     found = [path for label in labels for path in _files(root / "backup" / stanza / label)]
     start = backup["archive"]["start"]
     wal = _files(root / "archive" / stanza / archive)
-    return found + [p for p in wal if start <= p.name[:SEGMENT_NAME] <= until]
+    return found + [path for path in wal if start <= path.name[:SEGMENT_NAME] <= until]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import pytest
 from pymongo.write_concern import WriteConcern
 
 from dbkeep.backup.beside import how_to_reach, restore_beside, serving
+from dbkeep.backup.lock import BusyError
 from dbkeep.backup.points import Point, mark, read_points
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.restore import plan, restore
@@ -188,7 +189,18 @@ def test_a_restore_to_a_point_finds_all_engines_in_its_window(written: Written, 
 
 def test_a_restore_to_a_second_finds_what_was_written_when_it_began(written: Written) -> None:
     site, writer = written.site, written.writer
-    evidence = restore(site.host, Target(to=written.second), None, site.identity, services=site.services)
+    refused: list[str] = []
+
+    def meanwhile(_: str) -> None:
+        for second in (lambda: restore(site.host, "newest", None, site.identity), lambda: mark(site.host, "meanwhile")):
+            with pytest.raises(BusyError) as error:
+                second()
+            refused.append(str(error.value))
+
+    target = Target(to=written.second)
+    evidence = restore(site.host, target, None, site.identity, services=site.services, progress=meanwhile)
+    assert refused
+    assert all(f"(restore to time {written.second.isoformat()})" in line and "\n" not in line for line in refused)
     began = datetime.fromisoformat(evidence["observed"]["began"])
     assert written.second - began == timedelta(seconds=1)
     found, allowed = numbers_in(site.host), writer.between(began, written.second)
