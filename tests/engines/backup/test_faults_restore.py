@@ -37,9 +37,9 @@ def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
     with full(tight.folder, left * KIBIBYTE), pytest.raises(DbkeepError, match=f"; {engine} is as it was") as refused:
         restore(tight.host, part.set_id, [engine], tight.identity, services=tight.services)
     assert "\n" not in str(refused.value)
-    assert any(word in str(refused.value) for word in ("No space left", "unable to write", "room", "ended at once")), (
-        refused.value
-    )
+    # pgBackRest does not say why a write was cut short, mongod's own last words are in its log.
+    reasons = ("No space left", "unable to write", "ended at once")
+    assert any(reason in str(refused.value) for reason in reasons), refused.value
     assert engine_restore(engine).live_counts(tight.host) == live
     assert verify(tight.host, part.set_id)["ok"]
     again = restore(tight.host, part.set_id, [engine], tight.identity, services=tight.services)
