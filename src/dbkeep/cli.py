@@ -27,7 +27,7 @@ COMMANDS = {
     "prove": ("dbkeep.commands.prove", "prove_command"),
     "backup": ("dbkeep.commands.backup", "backup_group"),
     "restore": ("dbkeep.commands.restore", "restore_command"),
-    "drill": ("dbkeep.commands.backup", "drill_command"),
+    "drill": ("dbkeep.commands.drill", "drill_command"),
     "schedule": ("dbkeep.commands.schedule", "schedule_command"),
     "keys": ("dbkeep.commands.keys", "keys_group"),
     "passwords": ("dbkeep.commands.passwords", "passwords_group"),

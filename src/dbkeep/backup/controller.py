@@ -14,20 +14,12 @@ from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.settings import ALL, LOCAL, BackupSettings, PostgreSQLBackup, S3StoreSettings
 from dbkeep.engines import NAMES
 from dbkeep.environment import Environment, Host, checkout
-from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.errors import UsageError
 from dbkeep.evidence import now, record, write
 from dbkeep.remote import call
 
 Show = Callable[[str], None]
 Placed = dict[Host, list[str]]
-
-
-class DrillFailedError(DbkeepError):
-    """A copy could not be restored or differs; `evidence` is the whole record."""
-
-    def __init__(self, message: str, evidence: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.evidence = evidence
 
 
 def placed(environment: Environment, engines: Sequence[str] = ()) -> Placed:
@@ -60,7 +52,7 @@ def ask(requests: Mapping[Host, dict[str, Any]], word: str, show: Show) -> dict[
 
 
 def ask_for_engines(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
-    """Ask every host as `_ask` does, each for the engines that it holds."""
+    """Ask every host as `ask` does, each for the engines that it holds."""
     return ask({host: {**request, "engines": engines} for host, engines in where.items()}, word, show)
 
 
@@ -182,52 +174,6 @@ def store_policy(environment: Environment, name: str) -> dict[str, Any]:
             return {"policy": policy(store), "lifecycle": lifecycle(store, int(keep), int(full))}
     names = ", ".join(store.name for store in declared if isinstance(store, S3StoreSettings)) or "none"
     raise UsageError(f"backup_stores of environment {environment.name} has no S3 store {name!r}; there is {names}")
-
-
-def run_drill(
-    environment: Environment,
-    set_id: str | None = None,
-    engines: Sequence[str] = (),
-    *,
-    store: str = LOCAL,
-    identity: str | None = None,
-    on_progress: Show = lambda _: None,
-) -> dict[str, Any]:
-    """Drill a set (the newest without an id) on every host; return the evidence, kept in the checkout's evidence/ENV.
-
-    Raises DrillFailedError with the first thing that failed.
-    """
-    set_id = set_id or newest_set(environment, engines, store)
-    started = now()
-    request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = ask_for_engines(placed(environment, engines), "drill", request, on_progress)
-    results = {
-        engine: {"host": host.name, **found}
-        for host, answer in answers.items()
-        for engine, found in answer["observed"]["engines"].items()
-    }
-    moments = [datetime.fromisoformat(result["recovery_point"]) for result in results.values()]
-    observed = {
-        "set_id": set_id,
-        "store": store,
-        "engines": results,
-        "skew_seconds": skew_seconds(moments),
-        "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
-        "rto_seconds": max(answer["observed"]["rto_seconds"] for answer in answers.values()),
-    }
-    evidence = keep(environment, "drill", started, passed=all(r["passed"] for r in results.values()), observed=observed)
-    for engine, result in results.items():
-        if not result["passed"]:
-            raise DrillFailedError(f"drill of set {set_id}: {result['host']}: {engine}: {reason(result)}", evidence)
-    return evidence
-
-
-def reason(result: dict[str, Any]) -> str:
-    """Return why one engine's drill failed, in one line."""
-    if result["error"]:
-        return str(result["error"])
-    first = next(assertion for assertion in result["assertions"] if not assertion["holds"])
-    return f"{first['what']}: expected {first['expected']}, observed {first['observed']}"
 
 
 def vault_identity(environment: Environment) -> str:

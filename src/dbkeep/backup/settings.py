@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -93,6 +94,14 @@ class S3StoreSettings(Settings):
 
 
 StoreSettings = Annotated[DirectoryStoreSettings | S3StoreSettings, Field(discriminator="type")]
+
+
+def off_host_store(stores: Iterable[StoreSettings]) -> str:
+    """Return the name of the first store off the host, `local` without one: what a drill is to take its set from.
+
+    The copy on the host is not the one that is left when the host is lost.
+    """
+    return next((store.name for store in stores if store.off_host), LOCAL)
 
 
 class BackupSettings(Settings):

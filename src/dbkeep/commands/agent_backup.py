@@ -6,13 +6,14 @@ import signal
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from dbkeep.backup.beside import how_to_reach, restore_beside, serving
 from dbkeep.backup.catalog import catalog
+from dbkeep.backup.claims import read_claims
 from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
 from dbkeep.backup.manifest import NEWEST
@@ -109,6 +110,13 @@ class IdentityRequest(SetRequest):
     """The identity is used in memory and goes nowhere else."""
 
     identity: SecretStr
+
+
+class DrillRequest(IdentityRequest):
+    """`claims` are what dbkeep.backup.claims made of the declared state; `strict` says that the set is the newest."""
+
+    claims: dict[str, Any] = {}
+    strict: bool = True
 
 
 class RestoreRequest(TargetRequest):
@@ -223,9 +231,13 @@ def serve_command(directory: Path) -> None:
 @agent_backup_group.command("drill")
 def drill_command() -> None:
     """Restore a set into throw-away engines on this host and answer with the evidence, also when it failed."""
-    asked = request(IdentityRequest)
+    asked = request(DrillRequest)
     identity = asked.identity.get_secret_value()
-    answer(drill(read_host(), asked.set_id, asked.engines, identity, store=asked.store, progress=progress))
+    evidence = drill(
+        read_host(), asked.set_id, asked.engines, identity,
+        store=asked.store, claimed=read_claims(asked.claims), strict=asked.strict, progress=progress,
+    )  # fmt: skip
+    answer(evidence)
 
 
 @agent_backup_group.command("mark")
