@@ -129,8 +129,8 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
             service.stop()
 
 
-def write_signing_key(folder: Path, key: str) -> Path:
-    path = folder / "backup-signing-key"
+def write_signing_key(folder: Path, key: str, name: str = "backup-signing-key") -> Path:
+    path = folder / name
     path.touch(mode=0o600)
     path.write_text(key, encoding="utf-8")
     return path
