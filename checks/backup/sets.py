@@ -160,3 +160,16 @@ def test_locked_copies_stay(backup_facts: dict[str, Any], observe: Observe) -> N
         not_applicable("no store with object lock is declared")
     wrong = [f"{name}: {fault}" for name, store in locking.items() for fault in store["faults"]]
     assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "BK-11",
+    "Three copies, two media, one off the host, one locked, no error in the last drill",
+    severity="medium",
+    sources=("CISA: 3-2-1 rule", "dbkeep design: backups are worth what the last drill proved"),
+    fix="declare what is missing in backup_stores (docs/stores.md), then `dbkeep backup copy`; run `dbkeep drill`",
+)
+def test_the_newest_set_scores_3_2_1_1_0(backup_facts: dict[str, Any], observe: Observe) -> None:
+    score = backup_facts["score"]
+    observe(**score)
+    assert not score["missing"], "; ".join(score["missing"])

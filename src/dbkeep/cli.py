@@ -23,7 +23,7 @@ COMMANDS = {
     "migrate": ("dbkeep.commands.migrate", "migrate_group"),
     "check": ("dbkeep.commands.check", "check_command"),
     "prove": ("dbkeep.commands.prove", "prove_command"),
-    "backup": ("dbkeep.commands.backup", "backup_group"),
+    "backup": ("dbkeep.commands.backup_sets", "backup_group"),
     "restore": ("dbkeep.commands.backup", "restore_command"),
     "drill": ("dbkeep.commands.backup", "drill_command"),
     "keys": ("dbkeep.commands.keys", "keys_group"),

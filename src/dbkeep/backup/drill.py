@@ -60,6 +60,11 @@ class Proof:
             self.that(f"{unit} of {name}", str(count), found, count.holds(found))
         self.equal(f"nothing beside the manifest's {unit}", [], sorted(observed.keys() - expected.keys()))
 
+    def digests(self, unit: str, expected: dict[str, str], observed: dict[str, str]) -> None:
+        """Assert that what has a digest in the manifest has the same one on the copy."""
+        for name, digest in expected.items():
+            self.equal(f"digest of the {unit} of {name}", digest, observed.get(name))
+
 
 class EngineDrill(Protocol):
     """What dbkeep.backup.drill_postgresql, drill_mongodb and drill_redis each offer."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dbkeep.backup.drill import Proof
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.mongodb import list_collections, shape
+from dbkeep.backup.mongodb import collection_digests, list_collections, shape
 from dbkeep.backup.restore_mongodb import load, open_part
 from dbkeep.backup.settings import BackupHost
 from dbkeep.mongodb.connect import connect
@@ -33,6 +33,7 @@ def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proo
             if c.kind != "view"
         }
         proof.counts("documents", part.counts, observed)
+        proof.digests("documents", part.digests, collection_digests(client, collections))
         expected, found = part.details["shape"], shape(collections)
         for name in sorted(expected.keys() | found.keys()):
             proof.equal(f"validator, options and indexes of {name}", expected.get(name), found.get(name))

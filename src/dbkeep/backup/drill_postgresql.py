@@ -12,6 +12,7 @@ from dbkeep.backup.drill import Proof
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.postgresql import restore_files, server_version, shape
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.table_digests import digest, prepare_session
 from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.sandbox import postgresql as sandbox
@@ -36,6 +37,9 @@ def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proo
         proof.restored(server_version(connection))
         found = counts(copy.model_copy(update={"database": original.database}))
         proof.counts("rows", part.counts, found)
+        prepare_session(connection)
+        observed = {name: digest(connection, name) for name in part.digests if name in found}
+        proof.digests("rows", part.digests, observed)
         proof.equal("tables, columns, row security and policies", part.details["shape"], shape(connection))
         _prove_row_security(connection, part, found, settings.application_role, proof)
 

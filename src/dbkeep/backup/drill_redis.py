@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dbkeep.backup.drill import Proof
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.redis import instance_counts
+from dbkeep.backup.redis import dump_digest, instance_counts
 from dbkeep.backup.restore_redis import open_part
 from dbkeep.backup.settings import BackupHost
 from dbkeep.redis.connect import connect
@@ -22,6 +22,8 @@ def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proo
     server = host.with_redis()[1].server
     dump = open_part(host.sets / part.set_id / part.engine, part, identity, folder, server)
     name = part.details["instance"]
+    with dump.open("rb") as stream:
+        proof.digests("dump", part.digests, {name: dump_digest(stream)})
     with sandbox.start(folder / "server", {name: {"appendonly": "no"}}, data={name: dump}, server=server) as copy:
         with connect(name, copy.instances[name]) as client:
             proof.restored(server_of(client.info("server")).short)

@@ -15,6 +15,7 @@ from dbkeep.backup.manifest import Count, Part, StoredFile, read_sets
 from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.pgbackrest_files import archive_of, digest, keep_own, needed
 from dbkeep.backup.settings import PostgreSQLBackup
+from dbkeep.backup.table_digests import TableDigests
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
@@ -92,10 +93,12 @@ def prepare(job: Job) -> None:
     job.facts["backup"] = backup
     job.facts["pgbackrest"] = pgbackrest.version()
     job.facts["before"] = counts(job.host.with_postgresql()[1])
+    job.facts["digests"] = TableDigests(job.host.with_postgresql()[1])
 
 
 def fence(job: Job) -> Fence:
     """Set the restore point named after the set."""
+    job.facts["digests"].look()
     with connect(job.host.with_postgresql()[1]) as connection:
         row = connection.execute(
             "SELECT lsn::text, pg_walfile_name(lsn) FROM pg_create_restore_point(%s) AS lsn", [point_name(job.set_id)]
@@ -115,12 +118,14 @@ def collect(job: Job, point: Fence) -> Part:
 
     Raises DbkeepError when archiving does not deliver it in time.
     """
+    job.facts["digests"].look()
     after = counts(job.host.with_postgresql()[1])
     with connect(job.host.with_postgresql()[1]) as connection:
         connection.execute("SELECT pg_switch_wal()")
         version = server_version(connection)
         identifier = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
         found = shape(connection)
+        digests = job.facts["digests"].read(job.host.with_postgresql()[0].digest_mebibytes)
         wait_for_segment(tool(job.host.with_postgresql()[0]), job.facts["segment"], connection)
     backup = job.facts["backup"]
     archive = archive_of(tool(job.host.with_postgresql()[0]).info(), backup)
@@ -131,6 +136,7 @@ def collect(job: Job, point: Fence) -> Part:
         files=keep_own(job.settings.repository, job.host.with_postgresql()[0].stanza, archive, job.folder),
         repository_files=_repository_files(job, archive),
         counts=Count.between(job.facts["before"], after),
+        digests=digests,
         shape=found,
         tools={"pgbackrest": job.facts["pgbackrest"]},
         details={

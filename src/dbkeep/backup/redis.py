@@ -6,6 +6,7 @@ very file that is stored.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -77,12 +78,14 @@ def collect(job: Job, point: Fence) -> Part:
     with dump.open("rb") as stream:
         keys, expires = check_dump(stream, settings.server)
         stored = seal(_blocks(stream), job.folder / FILE_NAME, job.settings.recipients)
+        digest = dump_digest(stream)
     return job.part(
         point,
         server_version=job.facts["version"],
         stored_bytes=stored.size,
         files=(stored,),
         counts=Count.between(job.facts["before"], after),
+        digests={name: digest},
         shape={"functions": job.facts["functions"]},
         tools={"dump": "rdb"},
         not_backed_up=tuple(sorted(other for other in settings.instances if other != name)),
@@ -118,6 +121,12 @@ def check_dump(stream: BinaryIO, server: RedisServer) -> tuple[int, int]:
         reason = (done.stdout.strip().splitlines() or ["no output"])[-1]
         raise DbkeepError(f"redis: the dump is damaged: {tool} says {reason}; save again")
     return found["keys read"], found["expires"]
+
+
+def dump_digest(stream: BinaryIO) -> str:
+    """Return the digest of a whole dump: it stands for all keys of its instance at once."""
+    stream.seek(0)
+    return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:

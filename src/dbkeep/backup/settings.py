@@ -18,7 +18,10 @@ SIGNING_KEY = Path("/etc/dbkeep/secrets/backup-signing-key")
 
 
 class PostgreSQLBackup(Settings):
-    """pgBackRest's stanza of the cluster, and the cluster's own place and service."""
+    """pgBackRest's stanza of the cluster, and the cluster's own place and service.
+
+    Tables with at most `digest_mebibytes` in all have digests in the manifest, the smallest first.
+    """
 
     stanza: str = "chat"
     configuration: Path = Path("/etc/pgbackrest.conf")
@@ -27,6 +30,7 @@ class PostgreSQLBackup(Settings):
     data_directory: Path
     service: str
     full_after_days: int = Field(default=7, ge=1)
+    digest_mebibytes: int = Field(default=256, ge=0)
     os_user: str = "postgres"
     application_role: str = "app_api"
 
@@ -107,6 +111,9 @@ class BackupSettings(Settings):
     slot_minutes: int = Field(default=60, ge=1, le=1440)
     keep_days: int = Field(default=14, ge=1)
     keep_minimum: int = Field(default=2, ge=1)
+    keep_daily: int = Field(default=0, ge=0)
+    keep_weekly: int = Field(default=0, ge=0)
+    keep_monthly: int = Field(default=0, ge=0)
     stores: tuple[StoreSettings, ...] = ()
     postgresql: PostgreSQLBackup | None = None
     mongodb: MongoDBBackup | None = None

@@ -26,6 +26,7 @@ from dbkeep.backup.controller import (
     verify_set,
 )
 from dbkeep.backup.escrow import write_escrow
+from dbkeep.backup.score import text as score_text
 from dbkeep.backup.settings import ALL, LOCAL
 from dbkeep.engines import NAMES
 from dbkeep.environment import read_environment
@@ -118,6 +119,8 @@ def list_command(environment_name: str, as_json: bool, store: str) -> None:
         console.print(f"{one['set_id']}  {one['recovery_point']}  {skew:>13}  {size:>9}  {names}{copies}")
     if not found["sets"]:
         console.print("no backup set yet; take one with `dbkeep backup run`")
+    if found["score"]:
+        console.print(score_text(found["score"]))
     for host, errors in found["errors"].items():
         for error in errors:
             console.print(f"{host}: {error}")

@@ -22,7 +22,7 @@ from dbkeep.backup.manifest import (
 from dbkeep.backup.pgbackrest import error_line, findings
 from dbkeep.backup.postgresql import backup_type
 from dbkeep.backup.recovery_point import skew_seconds
-from dbkeep.backup.retention import expired
+from dbkeep.backup.retention import Keep, expired
 from dbkeep.backup.signature import new_signing_key, public_half
 from dbkeep.errors import DbkeepError, UsageError
 
@@ -137,7 +137,7 @@ def ids(*days: int) -> list[str]:
 
 def test_retention_goes_by_age_and_never_takes_the_last_good_copies() -> None:
     def gone(sets: list[str], drilled: list[str]) -> list[str]:
-        return expired(sets, NOW, keep_days=14, keep_minimum=2, drilled=drilled)
+        return expired(sets, NOW, Keep(days=14, minimum=2), drilled=drilled)
 
     assert gone(ids(1, 5, 13, 15, 20), []) == ids(20, 15)
     assert gone(ids(15, 20, 30), []) == ids(30), "the newest two stay however old"

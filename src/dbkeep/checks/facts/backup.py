@@ -11,7 +11,7 @@ from typing import Any
 
 from dbkeep import evidence
 from dbkeep.backup import manifest
-from dbkeep.backup.catalog import stores
+from dbkeep.backup.catalog import score_here, stores
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, read_host
 from dbkeep.checks.facts.files import describe_files
@@ -44,6 +44,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
         "stores": _stores(host),
         "drill": _last_drill(host.settings.evidence),
+        "score": score_here(host),
         "identities_on_host": _identities(),
     }
 
