@@ -193,9 +193,9 @@ def store_policy(environment: Environment, name: str) -> dict[str, Any]:
 
 
 def show_set(environment: Environment, set_id: str | None, store: str = LOCAL) -> dict[str, Any]:
-    """Return all that the manifests of a set say, the newest one's without an id. Raises UsageError when it is not there.
+    """Return all that the manifests of a set say, the newest one's without an id.
 
-    Raises DbkeepError when one of its parts is damaged or nobody who may signed it.
+    Raises UsageError when there is none, DbkeepError when one of its parts is damaged or nobody who may signed it.
     """
     found = read_catalog(environment, store)
     for one in reversed(found["sets"]):

@@ -125,8 +125,10 @@ def check_dump(stream: BinaryIO, server: RedisServer) -> tuple[int, int]:
 
 def dump_digest(stream: BinaryIO) -> str:
     """Return the digest of a whole dump: it stands for all keys of its instance at once."""
-    stream.seek(0)
-    return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    digest = hashlib.sha256()
+    for block in _blocks(stream):
+        digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:

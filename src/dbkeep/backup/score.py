@@ -41,7 +41,7 @@ def _errors(hosts: Sequence[Mapping[str, Any]]) -> int | None:
     drills = [host["drill"] for host in hosts]
     if not all(drills):
         return None
-    return sum(drill["errors"] for drill in drills) + sum(len(host["damaged"]) for host in hosts)
+    return int(sum(drill["errors"] for drill in drills)) + sum(len(host["damaged"]) for host in hosts)
 
 
 def _missing(found: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`dbkeep backup show`, `prune` and `sign`: one set as its manifests have it, retention now, signatures for older sets."""
+"""`dbkeep backup show`, `prune` and `sign`: what a set is, retention now, signatures for older sets."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ import pytest
 from dbkeep.backup.drill import drill
 from dbkeep.backup.escrow import operators, write_escrow
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.signature import public_half
 from dbkeep.environment import Environment, checkout
 from dbkeep.errors import UsageError
 from dbkeep.mongodb.connect import connect as mongodb
@@ -28,7 +29,7 @@ from dbkeep.sandbox import s3
 from dbkeep.sandbox.s3 import S3Server
 from dbkeep.secrets import age_recipient
 
-from .conftest import Site
+from .conftest import SIGNING_KEY, Site
 from .stores import BUCKET, bucket, client, with_stores
 
 PAGE = checkout() / "docs/recovery-kit.md"
@@ -75,7 +76,8 @@ def environment_of(site: Site, folder: Path, recipients: tuple[str, ...]) -> Env
         "age_identity": site.identity,
         "store_keys": {"offsite": s3.KEY},
     }
-    return Environment("production", path, (), {"backup_age_recipients": list(recipients)}, {"backup": backup})
+    variables = {"backup_age_recipients": list(recipients), "backup_signing_keys": [public_half(SIGNING_KEY)]}
+    return Environment("production", path, (), variables, {"backup": backup})
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbkeep.backup.manifest import set_id_of, time_of
@@ -30,6 +30,7 @@ def stays(ids: list[str], keep: Keep, drilled: set[str], locked: set[str]) -> li
     return [set_id for set_id in ids if set_id not in gone]
 
 
+@settings(deadline=None)
 @given(ids=sets, keep=keeps, data=st.data())
 def test_the_last_good_copies_and_all_young_ones_stay(ids: list[str], keep: Keep, data: st.DataObject) -> None:
     chosen = st.sets(st.sampled_from(ids)) if ids else st.just(set[str]())
@@ -41,6 +42,7 @@ def test_the_last_good_copies_and_all_young_ones_stay(ids: list[str], keep: Keep
     assert {set_id for set_id in ids if time_of(set_id) >= NOW - timedelta(days=keep.days)} <= set(kept)
 
 
+@settings(deadline=None)
 @given(ids=sets, keep=keeps)
 def test_each_of_the_last_days_weeks_and_months_keeps_its_newest_set_and_nothing_else_stays(
     ids: list[str], keep: Keep
@@ -60,6 +62,7 @@ def test_each_of_the_last_days_weeks_and_months_keeps_its_newest_set_and_nothing
     assert kept == wanted
 
 
+@settings(deadline=None)
 @given(ids=sets, keep=keeps)
 def test_pruning_again_removes_nothing_and_age_alone_would_not_have_kept_more(ids: list[str], keep: Keep) -> None:
     kept = stays(ids, keep, set(), set())
