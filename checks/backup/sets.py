@@ -163,7 +163,7 @@ def test_locked_copies_stay(backup_facts: dict[str, Any], observe: Observe) -> N
 
 
 @control(
-    "BK-11",
+    "BK-09",
     "Three copies, two media, one off the host, one locked, no error in the last drill",
     severity="medium",
     sources=("CISA: 3-2-1 rule", "dbkeep design: backups are worth what the last drill proved"),
