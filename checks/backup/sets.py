@@ -8,6 +8,9 @@ from dbkeep.checks.plugin import Observe
 OLDEST_HOURS = 26
 """A daily backup with two hours to be late."""
 
+MISSED_ROUNDS = 6
+"""How many rounds of shipping may be late before it is a finding: a slow round and a restart are none."""
+
 RUN = "run `dbkeep backup run`; look at `journalctl -u dbkeep-backup` on the host for why the timer's run failed"
 
 
@@ -28,6 +31,8 @@ def test_backup_is_fresh(backup_facts: dict[str, Any], observe: Observe) -> None
         for engine, age in ages.items()
         if age is None or age > OLDEST_HOURS
     ]
+    early = backup_facts["from_the_future"]
+    wrong += [f"set {set_id} is of a time to come: the clock of the host jumps, or did" for set_id in early]
     assert not wrong, "; ".join(wrong)
 
 
@@ -173,3 +178,24 @@ def test_the_newest_set_scores_3_2_1_1_0(backup_facts: dict[str, Any], observe: 
     score = backup_facts["score"]
     observe(**score)
     assert not score["missing"], "; ".join(score["missing"])
+
+
+@control(
+    "BK-10",
+    "Every engine's log is archived, and was a few rounds ago",
+    severity="critical",
+    sources=("dbkeep design: any second since the last set can be restored",),
+    fix="`journalctl -u dbkeep-ship` says what failed; systemctl enable --now dbkeep-ship.service (playbooks/site.yml)",
+)
+def test_log_is_archived(backup_facts: dict[str, Any], observe: Observe) -> None:
+    log = backup_facts["log"]
+    observe(**log)
+    oldest = MISSED_ROUNDS * log["every_seconds"]
+    assert log["age_seconds"], "no engine's log is archived on this host"
+    wrong = [
+        f"{engine} has no log" if age is None else f"the log of {engine} ends {age} s ago"
+        for engine, age in log["age_seconds"].items()
+        if age is None or age > oldest
+    ]
+    wrong += [f"{what}: {fault}" for what, fault in log["faults"].items()]
+    assert not wrong, "; ".join(wrong)

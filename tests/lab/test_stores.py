@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from dbkeep.environment import read_environment
 from dbkeep.lab.lab import define_lab
 from dbkeep.sandbox import s3
 from dbkeep.sandbox.s3 import S3Server
-from dbkeep.vault import read_vault, write_vault
 
 from .conftest import dbkeep
-from .test_drift import playbook
+from .declared_stores import bucket, declare
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("locking")]
 
 NAME = "stores"
 MOUNT = "/srv/copies"
+FOLDER = {"name": "nas", "type": "directory", "path": MOUNT, "off_host": True}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +37,7 @@ def gateway() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def locking(gateway: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3.locking(tmp_path_factory.mktemp("locking"), address=gateway) as server:
-        declare(bucket(server, "offsite"))
+        declare(NAME, [bucket(server, "offsite"), FOLDER])
         yield server
 
 
@@ -48,33 +45,6 @@ def run(command: str) -> str:
     done = dbkeep("lab", "exec", f"{NAME}-1", command)
     assert done.status == 0, f"{command}: {done.out}{done.err}"
     return done.out
-
-
-def bucket(server: S3Server, name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "type": "s3",
-        "endpoint": server.endpoint,
-        "bucket": "copies",
-        "prefix": f"{name}/",
-        "access_key_id": server.key_id,
-        "ca_certificate": server.ca_file.read_text(encoding="utf-8"),
-        "lock_days": 1,
-        "attempts": 2,
-    }
-
-
-def declare(store: dict[str, Any]) -> None:
-    """Put the store and the mounted folder into the inventory, its key into the vault, and run site.yml."""
-    path = read_environment(NAME).path
-    directory = {"name": "nas", "type": "directory", "path": MOUNT, "off_host": True}
-    content = yaml.safe_dump({"backup_stores": [store, directory]}, sort_keys=False)
-    (path / "group_vars/all/stores.yml").write_text(content, encoding="utf-8")
-    secrets = read_vault(path)
-    secrets["backup"]["store_keys"] = {store["name"]: s3.KEY}
-    write_vault(path, secrets)
-    done = playbook(NAME, "--tags", "backup")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def results(report: Path, *controls: str) -> dict[str, str]:
@@ -114,7 +84,7 @@ def test_the_timers_run_copies_to_both_and_each_copy_drills(tmp_path: Path) -> N
 def test_a_store_that_ignores_locks_fails_its_control(gateway: str, tmp_path: Path) -> None:
     (tmp_path / "plain/data/copies").mkdir(parents=True)
     with s3.plain(tmp_path / "plain", address=gateway) as server:
-        declare(bucket(server, "liar"))
+        declare(NAME, [bucket(server, "liar"), FOLDER])
         proved = dbkeep("backup", "stores", "-e", NAME, "--json")
         assert proved.status == 1, proved.err
         found = results(tmp_path / "check.json", "BK-08")

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, cast
 
+from dbkeep.backup import points
+from dbkeep.backup.clock import in_order
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import (
@@ -32,6 +34,7 @@ from dbkeep.backup.manifest import (
 from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.sealed_file import Digest, check, compare
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.slice_copies import copy_slices, prune_slice_copies, read_slice_copies
 from dbkeep.backup.store import DirectoryStore, Store, StoreError, open_store
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, record, write
@@ -106,9 +109,18 @@ def _copy(host: BackupHost, store: Store, again: str | None, result: Result, pro
         keys |= sent
         result.copied.append(f"{set_id}/{engine}")
         progress(f"{engine}: set {set_id}: {sum(sent.values())} bytes copied to store {store.name}")
+    copy_slices(host, store)
+    points.copy_points(host, store, keys)
     if isinstance(store, DirectoryStore):
         for set_id in prune_copies(host, store):
             progress(f"set {set_id} removed from store {store.name}: retention lets it go")
+        kept = read_copies(store, host.settings.signing_keys)
+        if kept:
+            points.prune_copies(store, kept[0].recovery_point.at)
+        for engine in host.engines:
+            own = [part.recovery_point.at for part in kept if part.engine == engine]
+            if own:
+                prune_slice_copies(store, engine, own[0])
 
 
 def copy_part(host: BackupHost, store: Store, part: Part, there: Mapping[str, int]) -> dict[str, int]:
@@ -168,7 +180,7 @@ def read_copies(store: Store, signing_keys: Sequence[str], damaged: list[str] | 
             raise
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
-    return sorted(parts, key=lambda part: part.recovery_point.at)
+    return sorted(parts, key=lambda part: in_order(part.recovery_point.at))
 
 
 def newest_copy(store: Store, engines: tuple[str, ...], signing_keys: Sequence[str]) -> str:
@@ -231,6 +243,13 @@ def prune_copies(host: BackupHost, store: DirectoryStore) -> list[str]:
             if name[0] not in gone and name[1] == "postgresql"
         ]
         needed = {stored.name for part in staying for stored in part.stored_files()}
+        since = min((part.recovery_point.at for part in staying), default=None)
+        needed |= {
+            stored.name
+            for found in read_slice_copies(store, "postgresql")
+            if since is not None and found.ended_at >= since
+            for stored in found.repository_files
+        }
         for key in store.sizes("postgresql/").keys() - needed:
             store.remove(key)
     return gone

@@ -16,10 +16,10 @@ from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Count, Part
 from dbkeep.backup.recovery_point import skew_seconds
-from dbkeep.backup.restore import find
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.backup.target import Target, choose
 from dbkeep.errors import DbkeepError
 from dbkeep.evidence import now, record, write
 
@@ -94,7 +94,8 @@ def drill(
     """
     read_identities(identity)
     wanted = host.chosen(tuple(engines or ()))
-    parts = find(host, set_id, wanted, store)
+    found = choose(host, Target(set_id), wanted, store).engines
+    parts = {engine: one.part for engine, one in found.items()}
     root = host.settings.drill_directory
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
     chosen = next(iter(parts.values())).set_id
@@ -102,7 +103,7 @@ def drill(
     results: dict[str, Any] = {}
     with (
         hold(root / LOCK, f"drill of set {chosen}"),
-        fetched(host, store, chosen, wanted, progress) as source,
+        fetched(host, store, found, progress) as source,
         hold(source.sets / chosen / LOCK, "drill", shared=True),
     ):
         remove_leftovers(root)

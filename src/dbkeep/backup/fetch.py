@@ -6,28 +6,28 @@ The fetched set lies in a repository of its own below the live one, which it nev
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from dbkeep.backup.copies import fetch_file, newest_copy, read_written_copy
+from dbkeep.backup.copies import fetch_file, read_written_copy
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
-from dbkeep.backup.manifest import FILE_NAME, NEWEST, StoredFile, parse_part, part_folder
+from dbkeep.backup.manifest import FILE_NAME, StoredFile, parse_part, part_folder
 from dbkeep.backup.sealed_file import private
 from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.backup.slices import Slice, keep_slice
 from dbkeep.backup.store import Store, open_store
+from dbkeep.backup.target import Chosen
 from dbkeep.errors import DbkeepError
 
 FOLDER = "fetched"
 
 
 @contextmanager
-def fetched(
-    host: BackupHost, name: str, set_id: str, engines: tuple[str, ...], progress: Progress
-) -> Iterator[BackupHost]:
-    """Yield this host with the parts of a set of store `name` as its repository; all of it is removed at the end.
+def fetched(host: BackupHost, name: str, chosen: Mapping[str, Chosen], progress: Progress) -> Iterator[BackupHost]:
+    """Yield this host with what was chosen of store `name` as its repository; all of it is removed at the end.
 
     For the store `local` it is the host as it is. Raises DbkeepError when a file is not as its manifest says,
     BusyError while another set is being fetched.
@@ -38,14 +38,14 @@ def fetched(
     store = open_store(host, name)
     root = host.settings.repository / FOLDER
     host.settings.repository.mkdir(mode=0o711, parents=True, exist_ok=True)
-    with hold(root.with_name(f".{FOLDER}.lock"), f"fetch of set {set_id} from store {name}"):
+    with hold(root.with_name(f".{FOLDER}.lock"), f"fetch from store {name}"):
         shutil.rmtree(root, ignore_errors=True)
         try:
             root.mkdir(mode=0o711)
-            chosen = newest_copy(store, engines, host.settings.signing_keys) if set_id == NEWEST else set_id
-            for engine in engines:
-                progress(f"{engine}: fetching set {chosen} from store {name}")
-                fetch(host, store, chosen, engine, root)
+            for engine, one in chosen.items():
+                progress(f"{engine}: fetching set {one.part.set_id} from store {name}")
+                fetch_slices(store, one.slices, root)
+                fetch(host, store, one.part.set_id, engine, root)
             yield _with_repository(host, root)
         finally:
             shutil.rmtree(root, ignore_errors=True)
@@ -73,6 +73,14 @@ def fetch(host: BackupHost, store: Store, set_id: str, engine: str, root: Path) 
 
         put_own(root, part, host.with_postgresql()[0].os_user)
     written.write(root / part.folder)
+
+
+def fetch_slices(store: Store, slices: Iterable[Slice], root: Path) -> None:
+    """Bring slices into the repository `root`, each file checked against its record. Raises DbkeepError."""
+    for found in slices:
+        for stored in found.stored_files():
+            _fetch(store, stored, root / stored.name)
+        keep_slice(root, found)
 
 
 def _fetch(store: Store, stored: StoredFile, path: Path) -> None:

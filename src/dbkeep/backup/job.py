@@ -18,6 +18,11 @@ from dbkeep.backup.signature import public_half, read_key_file
 from dbkeep.evidence import now
 
 Progress = Callable[[str], None]
+Ready = Callable[[], None]
+
+
+def at_once() -> None:
+    """Be ready: nothing else is to be waited for."""
 
 
 @dataclass(frozen=True, slots=True)

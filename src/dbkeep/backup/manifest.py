@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from dbkeep.backup import signature
+from dbkeep.backup.clock import in_order
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
 
@@ -252,7 +253,7 @@ def read_sets(sets: Path, signing_keys: Sequence[str], damaged: list[str] | None
                 (damaged if damaged is not None else []).append(str(error))
         if parts:
             found.append(parts)
-    return sorted(found, key=lambda parts: max(part.recovery_point.at for part in parts.values()))
+    return sorted(found, key=lambda parts: in_order(max(part.recovery_point.at for part in parts.values())))
 
 
 def newest(sets: Path, engines: tuple[str, ...], signing_keys: Sequence[str]) -> str:

@@ -13,25 +13,25 @@ from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from typing import Any
 
-from bson import Binary, CodecOptions, Timestamp, json_util
-from bson.raw_bson import RawBSONDocument
+from bson import Binary, Timestamp, json_util
 from pymongo.client_session import ClientSession
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from dbkeep.backup.archive_format import Collection, NamespaceWriter, prelude
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.interrupted_dump import CollectionGoneError, passing_reason, require_same_shape, require_there
+from dbkeep.backup.job import Fence, Job, Ready, at_once
+from dbkeep.backup.log_mongodb import note, position_of, timestamp
 from dbkeep.backup.manifest import Count, Part, StoredFile
-from dbkeep.backup.raw_reply import cut
+from dbkeep.backup.raw_reply import RAW, cut
 from dbkeep.backup.sealed_file import seal
+from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError
+from dbkeep.mongodb.bootstrap import wait_for_primary
 from dbkeep.mongodb.connect import Client, Document, connect
 
 FILE_NAME = "dump.archive.zst.age"
 ACCOUNTS = ("system.users", "system.roles", "system.version")
 BATCH_DOCUMENTS = 10_000
-RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-# A collection changed its shape after the chosen time; a new time can be read (error_codes.yml, SnapshotUnavailable).
-SNAPSHOT_UNAVAILABLE = 246
 SNAPSHOT_TOO_OLD = 239
 ATTEMPTS = 3
 
@@ -50,6 +50,7 @@ class Dump:
     def chunks(self) -> Iterator[bytes]:
         """Yield the archive; raises OperationFailure of the server, DbkeepError for what cannot be dumped."""
         self.collections = list_collections(self.client, self.database)
+        require_same_shape(self.client, self.database, self.at)
         server = self.client.server_info()["version"]
         admin = [Collection("admin", name, "collection", {}, ()) for name in ACCOUNTS]
         yield prelude(
@@ -63,6 +64,7 @@ class Dump:
                     # The server has no snapshot reads of capped collections: they are as they are when they are read.
                     at = None if collection.options.get("capped") else self.at
                     yield from self._collection(session, collection, at)
+                    require_there(self.client, collection)
 
     def _collection(self, session: ClientSession, collection: Collection, at: Timestamp | None) -> Iterator[bytes]:
         writer = NamespaceWriter(collection.namespace)
@@ -171,38 +173,56 @@ def prepare(job: Job) -> None:
 
 def fence(job: Job) -> Fence:
     """Put the set's name into the oplog with majority write concern; its operation time is the recovery point."""
-    with connect(job.host.with_mongodb()[1]) as client:
-        reply = client.admin.command(
-            {"appendOplogNote": 1, "data": {"dbkeep": job.set_id}, "writeConcern": {"w": "majority"}}
-        )
-    at: Timestamp = reply["operationTime"]
-    return Fence(at=datetime.now(UTC), name=f"{at.time}.{at.inc}")
+    return mark(job.host, job.set_id)
+
+
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Put `name` into the oplog with majority write concern; its operation time is the engine's name of the moment.
+
+    `ready` is called when all is connected, just before.
+    """
+    with connect(host.with_mongodb()[1]) as client:
+        ready()
+        return Fence(name=position_of(note(client, {"dbkeep": name})), at=datetime.now(UTC))
 
 
 def collect(job: Job, point: Fence) -> Part:
     """Dump at the fence's cluster time into the job's folder and return the part.
 
-    Raises DbkeepError when the server's history does not reach back, after retries with a new time for DDL.
+    A dump that a drop or another primary interrupts is taken again at a new time, a few times.
+    Raises DbkeepError when that does not help, and when the server's history does not reach back.
     """
     settings = job.host.with_mongodb()[1]
     with connect(settings) as client:
         for attempt in range(1, ATTEMPTS + 1):
-            seconds, _, increment = point.name.partition(".")
-            dump = Dump(client, settings.database, Timestamp(int(seconds), int(increment)))
+            dump = Dump(client, settings.database, timestamp(point.name))
             try:
                 stored = seal(dump.chunks(), job.folder / FILE_NAME, job.settings.recipients)
                 break
-            except OperationFailure as error:
-                if error.code == SNAPSHOT_TOO_OLD:
+            except (PyMongoError, CollectionGoneError) as error:
+                reason = _why_again(error)
+                if attempt == ATTEMPTS:
                     raise DbkeepError(
-                        "mongodb: the dump took longer than the server keeps history; "
-                        "raise minSnapshotHistoryWindowInSeconds above the duration of a dump"
+                        f"mongodb: {ATTEMPTS} dumps were interrupted, the last because {reason}; "
+                        "run the backup again when the server is at rest"
                     ) from None
-                if error.code != SNAPSHOT_UNAVAILABLE or attempt == ATTEMPTS:
-                    raise
-                job.progress("mongodb: a collection changed its shape during the dump; once more at a new time")
+                job.progress(f"mongodb: {reason} during the dump; once more at a new time")
+                wait_for_primary(settings)
                 point = fence(job)
     return _part(job, point, dump, stored)
+
+
+def _why_again(error: PyMongoError | CollectionGoneError) -> str:
+    """Return why a new dump may do better. Raises the error itself, or DbkeepError, when it cannot."""
+    if isinstance(error, OperationFailure) and error.code == SNAPSHOT_TOO_OLD:
+        raise DbkeepError(
+            "mongodb: the dump took longer than the server keeps history; "
+            "raise minSnapshotHistoryWindowInSeconds above the duration of a dump"
+        ) from None
+    reason = passing_reason(error)
+    if reason is None:
+        raise error
+    return reason
 
 
 def _part(job: Job, point: Fence, dump: Dump, stored: StoredFile) -> Part:

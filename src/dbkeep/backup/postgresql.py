@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.manifest import Count, Part, StoredFile, read_sets
 from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.pgbackrest_files import archive_of, digest, keep_own, needed
-from dbkeep.backup.settings import PostgreSQLBackup
+from dbkeep.backup.settings import BackupHost, PostgreSQLBackup
 from dbkeep.backup.table_digests import TableDigests
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
@@ -107,6 +107,14 @@ def fence(job: Job) -> Fence:
     assert row is not None  # noqa: S101 - the function returns one row or raises
     job.facts["lsn"], job.facts["segment"] = row
     return Fence(at=at, name=point_name(job.set_id))
+
+
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Connect, call `ready` and set the restore point `name`."""
+    with connect(host.with_postgresql()[1]) as connection:
+        ready()
+        connection.execute("SELECT pg_create_restore_point(%s)", [name])
+        return Fence(at=datetime.now(UTC), name=name)
 
 
 def point_name(set_id: str) -> str:

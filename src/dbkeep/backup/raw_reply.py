@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import struct
 
+from bson import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
 from dbkeep.errors import DbkeepError
 
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 _INT32 = struct.Struct("<i")
 _INT64 = struct.Struct("<q")
 _STRING, _DOCUMENT, _ARRAY = 0x02, 0x03, 0x04

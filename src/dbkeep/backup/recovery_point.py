@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
+from threading import Barrier, BrokenBarrierError
 
 from dbkeep.backup.job import Fence
+
+CONNECT_SECONDS = 15
+
+
+class Gate:
+    """Where engines that are connected wait for the others and for a moment, so that connecting adds no skew.
+
+    `began` is when the first one went through: every fence was set between then and its own `at`.
+    """
+
+    def __init__(self, engines: int, moment: datetime | None = None) -> None:
+        self._barrier = Barrier(engines, timeout=CONNECT_SECONDS)
+        self._moment = moment
+        self._passed: list[datetime] = []
+
+    def wait(self) -> None:
+        """Return when all engines wait here, one of them failed or took too long, and the moment has come."""
+        with suppress(BrokenBarrierError):
+            self._barrier.wait()
+        if self._moment:
+            time.sleep(max(0.0, (self._moment - datetime.now(UTC)).total_seconds()))
+        self._passed.append(datetime.now(UTC))
+
+    def give_up(self) -> None:
+        """Let the others through: an engine will not come."""
+        self._barrier.abort()
+
+    @property
+    def began(self) -> datetime | None:
+        return min(self._passed, default=None)
 
 
 def set_fences(setters: Mapping[str, Callable[[], Fence | None]]) -> dict[str, Fence | None]:

@@ -19,9 +19,10 @@ from typing import Any, BinaryIO, cast
 import redis
 from redis.exceptions import RedisError
 
-from dbkeep.backup.job import Fence, Job
+from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.manifest import Count, Part
 from dbkeep.backup.sealed_file import BLOCK, seal
+from dbkeep.backup.settings import BackupHost
 from dbkeep.engines import engine
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.connect import connect
@@ -29,6 +30,7 @@ from dbkeep.redis.server import server
 from dbkeep.settings import RedisInstance, RedisServer, RedisSettings
 
 FILE_NAME = "dump.rdb.zst.age"
+MARKER = "dbkeep:point"
 SAVE_SECONDS = 3600
 CONFIGURATION = ("dir", "dbfilename", "appendonly", "appenddirname", "appendfilename")
 
@@ -60,6 +62,15 @@ def fence(job: Job) -> Fence:
             raise DbkeepError(f"redis {_instance(job)[0]}: BGSAVE refused: {error}; try again") from None
     at = datetime.now(UTC)
     return Fence(at=at, name=f"bgsave {at.isoformat(timespec='milliseconds')}")
+
+
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Connect, call `ready` and write `name` into the append-only file, by a key that expires soon."""
+    backup, settings = host.with_redis()
+    with connect(backup.instance, settings.instances[backup.instance]) as client:
+        ready()
+        client.set(MARKER, name, ex=1)
+        return Fence(at=datetime.now(UTC), name=name)
 
 
 def collect(job: Job, point: Fence) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +12,9 @@ from pymongo.errors import PyMongoError
 
 from dbkeep.backup.archive_format import Collection, Namespace, Reader
 from dbkeep.backup.job import Progress
-from dbkeep.backup.manifest import Part
+from dbkeep.backup.manifest import Part, RecoveryPoint
+from dbkeep.backup.oplog_operations import TEMPORARY
+from dbkeep.backup.replay_mongodb import carry_on, expiry_paused
 from dbkeep.backup.safety_copy import set_aside
 from dbkeep.backup.sealed_file import inflate, unseal
 from dbkeep.backup.service import Service
@@ -19,9 +22,6 @@ from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import Client, address, connect
-
-# mongorestore's own names; the server reads the accounts from them in _mergeAuthzCollections.
-TEMPORARY = {"system.users": "tempusers", "system.roles": "temproles"}
 
 
 def open_part(folder: Path, part: Part, identity: str, workspace: Path) -> BinaryIO:
@@ -31,10 +31,17 @@ def open_part(folder: Path, part: Part, identity: str, workspace: Path) -> Binar
     return inflate(target)
 
 
-def load(client: Client, stream: BinaryIO, database: str, name: str) -> dict[str, int]:
+def load(
+    client: Client,
+    stream: BinaryIO,
+    database: str,
+    name: str,
+    replay: Callable[[Client], None] = lambda _: None,
+) -> dict[str, int]:
     """Load an archive's collections of `database`, and its users and roles, into an empty server.
 
     Indexes are built after the data; views are made last. Documents pass the validators as they are: they were live.
+    `replay` (see `carry_on`) brings all of it to a later moment before the accounts come into force.
     Returns the documents loaded per collection. Raises DbkeepError when the archive or the server refuses.
     """
     reader = Reader(stream, name)
@@ -53,6 +60,7 @@ def load(client: Client, stream: BinaryIO, database: str, name: str) -> dict[str
                 counts[".".join(namespace)] += len(documents)
     for collection in own:
         _finish(client, collection)
+    replay(client)
     _merge_accounts(client)
     return counts
 
@@ -120,8 +128,18 @@ def live_counts(host: BackupHost) -> dict[str, int]:
         }
 
 
-def replace(host: BackupHost, part: Part, identity: str, service: Service, progress: Progress) -> dict[str, Any]:
+def replace(
+    host: BackupHost,
+    part: Part,
+    identity: str,
+    service: Service,
+    progress: Progress,
+    *,
+    target: RecoveryPoint | None = None,
+) -> dict[str, Any]:
     """Restore the part into a new data directory of the live server and return what is there now.
+
+    With `target` the log is replayed up to it: to the cluster time that is its name, or else to its time.
 
     Raises DbkeepError when a step fails or the replica set has other members; the data is then as it was.
     """
@@ -133,16 +151,17 @@ def replace(host: BackupHost, part: Part, identity: str, service: Service, progr
             "before the restore take the others out of the inventory and run dbkeep apply mongodb --allow-destructive"
         )
     folder = host.sets / part.set_id / part.engine
-    with (
-        tempfile.TemporaryDirectory(dir=host.settings.drill_directory) as workspace,
-        open_part(folder, part, identity, Path(workspace)) as stream,
-        set_aside(settings.data_directory, service, settings.os_user) as safety,
-    ):
-        service.start()
-        progress("mongodb: loading the archive into a new data directory")
-        bootstrap.apply(engine, members, settings.keyfile)
-        with connect(engine) as client:
-            load(client, stream, engine.database, part.files[0].name)
+    with tempfile.TemporaryDirectory(dir=host.settings.drill_directory) as workspace:
+        replay = carry_on(host, part, identity, Path(workspace), target, progress=progress)
+        with (
+            open_part(folder, part, identity, Path(workspace)) as stream,
+            set_aside(settings.data_directory, service, settings.os_user) as safety,
+        ):
+            service.start()
+            progress("mongodb: loading the archive into a new data directory")
+            bootstrap.apply(engine, members, settings.keyfile)
+            with connect(engine) as client, expiry_paused(client):
+                load(client, stream, engine.database, part.files[0].name, replay)
     return {"safety_copy": str(safety) if safety else None, "counts": live_counts(host)}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dbkeep import evidence
+from dbkeep.backup.clock import ages_from, is_past
 from dbkeep.backup.manifest import time_of
 from dbkeep.backup.settings import BackupHost, BackupSettings
 
@@ -83,4 +84,6 @@ def expired_sets(host: BackupHost, set_ids: Sequence[str], locked: Collection[st
     """Return those of `set_ids` that this host's settings and drills let go now, oldest first."""
     drills = evidence.read_all("drill", host.settings.evidence)
     drilled = {drill["observed"]["set_id"] for drill in drills if drill["result"] == "passed"}
-    return expired(set_ids, evidence.now(), Keep.of(host.settings), drilled=drilled, locked=locked)
+    past = [set_id for set_id in sorted(set_ids) if is_past(time_of(set_id))]
+    now = ages_from([time_of(set_id) for set_id in past])
+    return expired(past, now, Keep.of(host.settings), drilled=drilled, locked=locked)

@@ -190,7 +190,13 @@ def inflate(path: Path) -> BinaryIO:
 
 
 def inflate_to(path: Path, target: Path) -> None:
-    """Write the plain content of a file that `unseal` made to `target` (mode 0600)."""
-    with inflate(path) as source, private(target) as out:
-        while block := source.read(BLOCK):
-            out.write(block)
+    """Write the plain content of a file that `unseal` made to `target` (mode 0600).
+
+    Raises DbkeepError when it cannot be written.
+    """
+    try:
+        with inflate(path) as source, private(target) as out:
+            while block := source.read(BLOCK):
+                out.write(block)
+    except OSError as error:
+        raise DbkeepError(f"{target}: cannot be written: {error.strerror}; make room on its disk") from None

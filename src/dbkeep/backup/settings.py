@@ -109,6 +109,9 @@ class BackupSettings(Settings):
     signing_keys: tuple[str, ...] = Field(min_length=1)
     signing_key_file: Path = SIGNING_KEY
     slot_minutes: int = Field(default=60, ge=1, le=1440)
+    # How often the engines' logs are cut and copied; the most that is lost with the host is about twice that.
+    ship_seconds: int = Field(default=20, ge=1, le=3600)
+    point_minutes: int = Field(default=5, ge=1, le=1440)
     keep_days: int = Field(default=14, ge=1)
     keep_minimum: int = Field(default=2, ge=1)
     keep_daily: int = Field(default=0, ge=0)

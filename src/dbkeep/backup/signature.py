@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -87,6 +89,24 @@ def check_signature(content: bytes, signature: bytes | None, public_keys: Sequen
         f"{where}: not signed by a key of backup_signing_keys: it is damaged, or no host of this environment wrote it; "
         "take another set"
     )
+
+
+def sign_record(kind: str, record: dict[str, Any], key_file: Path) -> str:
+    """Return the signature of a record of a kind, as text. Raises UsageError for a key file that is not right."""
+    return base64.b64encode(sign(_canonical(kind, record), key_file)).decode()
+
+
+def check_record(kind: str, record: dict[str, Any], signed: str, public_keys: Sequence[str], where: str) -> None:
+    """Return when one of the keys signed the record as one of this kind; raises as `check_signature` does."""
+    try:
+        signature = base64.b64decode(signed, validate=True)
+    except binascii.Error:
+        signature = b""
+    check_signature(_canonical(kind, record), signature, public_keys, where)
+
+
+def _canonical(kind: str, record: dict[str, Any]) -> bytes:
+    return json.dumps({kind: record}, sort_keys=True).encode()
 
 
 def read_key_file(path: Path) -> str:

@@ -107,9 +107,10 @@ class DirectoryStore:
             self.remove(key)
 
     def _keys(self, prefix: str) -> Iterator[str]:
-        for path in (self._root / prefix).rglob("*"):
-            if path.is_file():
-                yield str(path.relative_to(self._root))
+        for path in (self._root / prefix.rpartition("/")[0]).rglob("*"):
+            key = str(path.relative_to(self._root))
+            if key.startswith(prefix) and path.is_file():
+                yield key
 
     def _require_mounted(self) -> None:
         try:
@@ -126,8 +127,13 @@ class DirectoryStore:
 
 
 def belongs_to(key: str, engines: tuple[str, ...]) -> bool:
-    """Say whether a key is of one of these engines: sets/ID/ENGINE/FILE, or a file of pgBackRest below postgresql/."""
+    """Say whether a key is of one of these engines: sets/ID/ENGINE/FILE, or a file of pgBackRest below postgresql/.
+
+    Of the engines' logs it is for log/ENGINE: whoever copies sets leaves alone what is shipped meanwhile.
+    """
     parts = key.split("/")
+    if parts[0] == "log":
+        return "/".join(parts[:2]) in engines
     return (parts[2] if parts[0] == "sets" and len(parts) > 3 else parts[0]) in engines
 
 

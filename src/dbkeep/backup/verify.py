@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dbkeep.backup.copies import parts_of, verify_copy
+from dbkeep.backup.copies import parts_of, read_copy, verify_copy
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Part, part_engines, read_part
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import check
 from dbkeep.backup.settings import ALL, LOCAL, BackupHost
-from dbkeep.backup.store import open_store
+from dbkeep.backup.slices import Slice
+from dbkeep.backup.store import Store, open_store
+from dbkeep.backup.verify_log import verify_log
 from dbkeep.errors import DbkeepError, UsageError
 
 
@@ -37,8 +39,21 @@ def verify_part(host: BackupHost, part: Part) -> list[str]:
     return problems
 
 
+def verify_slices(host: BackupHost, slices: Iterable[Slice]) -> list[str]:
+    """Return what is wrong with the stored bytes of slices; an empty list when every one is as it was written."""
+    problems = []
+    for stored in (stored for found in slices for stored in found.stored_files()):
+        try:
+            check(host.settings.repository, stored)
+        except DbkeepError as error:
+            problems.append(str(error))
+    return problems
+
+
 def verify(host: BackupHost, set_id: str, engines: Sequence[str] | None = None, store: str = ALL) -> dict[str, Any]:
-    """Check the parts of a set on this host and in every store, or in one of these; return problems by engine.
+    """Check the parts of a set, and the slices of the log up to the next set, on this host and in every store.
+
+    Returns problems by engine; `store` is for one of these places alone.
 
     `copies` says which copies are good. Raises UsageError when the set is not on this host, or not in the one store
     that was asked for; BusyError when retention removes it right now; StoreError when that one store does not answer.
@@ -69,7 +84,8 @@ def _verify_here(host: BackupHost, set_id: str, engines: Sequence[str] | None) -
     with hold(host.sets / set_id / LOCK, f"verify, process {os.getpid()}", shared=True):
         for engine in engines or there:
             try:
-                problems[engine] = verify_part(host, read_part(host.sets, set_id, engine, host.settings.signing_keys))
+                part = read_part(host.sets, set_id, engine, host.settings.signing_keys)
+                problems[engine] = verify_part(host, part) + verify_log(host, part)
             except DbkeepError as error:
                 problems[engine] = [str(error)]
     return problems
@@ -80,4 +96,11 @@ def _verify_copy(host: BackupHost, set_id: str, engines: Sequence[str] | None, n
     there = [engine for found, engine in sorted(parts_of(store.sizes("sets/"))) if found == set_id]
     if not there:
         raise UsageError(f"set {set_id} is not in store {name}; `dbkeep backup copy` brings what is missing")
-    return {e: verify_copy(store, set_id, e, host.settings.signing_keys) for e in engines or there if e in host.engines}
+    return {e: _verify_one(host, store, set_id, e) for e in engines or there if e in host.engines}
+
+
+def _verify_one(host: BackupHost, store: Store, set_id: str, engine: str) -> list[str]:
+    keys = host.settings.signing_keys
+    problems = verify_copy(store, set_id, engine, keys)
+    # Without a good manifest nobody knows where the log begins; the problem is named.
+    return problems if problems else verify_log(host, read_copy(store, set_id, engine, keys), store)

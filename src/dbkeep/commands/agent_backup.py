@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TypeVar
 
 import click
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from dbkeep.backup.catalog import catalog
 from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
 from dbkeep.backup.manifest import NEWEST
+from dbkeep.backup.points import mark
+from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.prune import prune_all
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
+from dbkeep.backup.ship import ship, ship_every
 from dbkeep.backup.sign_sets import sign_sets, unsigned_parts
+from dbkeep.backup.target import Target
 from dbkeep.backup.verify import verify
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.errors import UsageError
@@ -62,6 +68,30 @@ class SetRequest(StoreRequest):
     engines: list[str] = []
 
 
+class TargetRequest(SetRequest):
+    """A point or a moment goes before the set."""
+
+    point: str | None = None
+    to: AwareDatetime | None = None
+
+    def target(self) -> Target:
+        return Target(self.set_id, self.point, self.to)
+
+
+class MarkRequest(Request):
+    """Without `name` it is the timer's point for the present slot; `at` is when the fences are to be set."""
+
+    name: str | None = None
+    engines: list[str] = []
+    at: AwareDatetime | None = None
+
+
+class ShipRequest(Request):
+    """With `every` a round is done every so many seconds until the process is told to stop."""
+
+    every: float | None = Field(default=None, ge=1, le=3600)
+
+
 class VerifyRequest(SetRequest):
     """Without `store` every copy is compared."""
 
@@ -71,6 +101,10 @@ class VerifyRequest(SetRequest):
 class IdentityRequest(SetRequest):
     """The identity is used in memory and goes nowhere else."""
 
+    identity: SecretStr
+
+
+class RestoreRequest(TargetRequest):
     identity: SecretStr
 
 
@@ -115,6 +149,20 @@ def copy_command() -> None:
     answer(copy_all(read_host(), request(CopyRequest).again, progress=progress))
 
 
+@agent_backup_group.command("ship")
+def ship_command() -> None:
+    """Cut the engines' logs and bring every store the slices that it lacks; answer with the newest of each engine."""
+    asked = request(ShipRequest)
+    if asked.every is None:
+        answer({"newest": ship(read_host(), progress=progress)})
+        return
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    ship_every(read_host(), asked.every, stop, progress=progress)
+    answer({"newest": {}})
+
+
 @agent_backup_group.command("stores")
 def stores_command() -> None:
     """Answer with what every store proved: that it answers, and refuses to delete what is locked."""
@@ -147,16 +195,16 @@ def verify_command() -> None:
 @agent_backup_group.command("plan")
 def plan_command() -> None:
     """Answer with what a restore would replace and lose; changes nothing."""
-    asked = request(SetRequest)
-    answer(plan(read_host(), asked.set_id, asked.engines, asked.store))
+    asked = request(TargetRequest)
+    answer(plan(read_host(), asked.target(), asked.engines, asked.store))
 
 
 @agent_backup_group.command("restore")
 def restore_command() -> None:
-    """Put a set in place of the live data and answer with the evidence."""
-    asked = request(IdentityRequest)
+    """Put a set, a point or a moment in place of the live data and answer with the evidence."""
+    asked = request(RestoreRequest)
     identity = asked.identity.get_secret_value()
-    answer(restore(read_host(), asked.set_id, asked.engines, identity, store=asked.store, progress=progress))
+    answer(restore(read_host(), asked.target(), asked.engines, identity, store=asked.store, progress=progress))
 
 
 @agent_backup_group.command("drill")
@@ -165,3 +213,18 @@ def drill_command() -> None:
     asked = request(IdentityRequest)
     identity = asked.identity.get_secret_value()
     answer(drill(read_host(), asked.set_id, asked.engines, identity, store=asked.store, progress=progress))
+
+
+@agent_backup_group.command("mark")
+def mark_command() -> None:
+    """Set a point in this host's engines at once and answer with its record."""
+    asked = request(MarkRequest)
+    point = mark(read_host(), asked.name, asked.engines, at=asked.at, progress=progress)
+    answer({"point": point.model_dump(mode="json")})
+
+
+@agent_backup_group.command("points")
+def points_command() -> None:
+    """Answer with the points of this host and from where each can be restored."""
+    request(Request)
+    answer(points_catalog(read_host()))

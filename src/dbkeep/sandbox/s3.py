@@ -21,7 +21,7 @@ from pathlib import Path
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
-from dbkeep.sandbox.ports import free_port
+from dbkeep.ports import free_port
 from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
 
 LOOPBACK = "127.0.0.1"

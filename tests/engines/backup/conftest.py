@@ -67,8 +67,12 @@ class Site:
 
     def take(self, engines: tuple[str, ...] = (), host: BackupHost | None = None) -> dict[str, Part]:
         """Take a backup set with an id of its own; `host` is this site's with other settings."""
+        return {part.engine: part for part in run(host or self.host, self.another_id(), engines)}
+
+    def another_id(self) -> str:
+        """Return an id that no set of this site has yet."""
         self.last = max(self.last + timedelta(seconds=1), datetime.now(UTC))
-        return {part.engine: part for part in run(host or self.host, set_id_of(self.last), engines)}
+        return set_id_of(self.last)
 
     def file(self, part: Part) -> Path:
         return self.host.sets / part.set_id / part.engine / part.files[0].name
@@ -138,7 +142,7 @@ def write_signing_key(folder: Path, key: str, name: str = "backup-signing-key") 
 
 def write_pgbackrest(folder: Path) -> Path:
     user = pwd.getpwnam("postgres")
-    (folder / "backup").mkdir(mode=0o711)
+    (folder / "backup").mkdir(mode=0o711, exist_ok=True)
     for name in ("backup/postgresql", "log", "lock", "spool"):
         (folder / name).mkdir(mode=0o750)
         os.chown(folder / name, user.pw_uid, user.pw_gid)

@@ -116,11 +116,12 @@ def test_a_set_that_is_sealed_to_us_and_not_signed_by_us_is_refused_everywhere(
 ) -> None:
     set_id = signed.part.set_id
     running = site.services["redis"].settings
-    for refused in (
+    attempts: list[Callable[[], object]] = [
         lambda: plan(host, set_id, ["redis"], store),
         lambda: restore(host, set_id, ["redis"], site.identity, store=store, services=site.services),
         lambda: drill(host, set_id, ["redis"], site.identity, store=store),
-    ):
+    ]
+    for refused in attempts:
         with pytest.raises(DbkeepError, match=rf"store {store}: .*{REFUSED}") as error:
             refused()
         assert "\n" not in str(error.value)

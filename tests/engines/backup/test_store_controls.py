@@ -18,8 +18,8 @@ from dbkeep.backup.manifest import read_sets
 from dbkeep.backup.settings import BackupHost
 from dbkeep.checks.control import NotApplicable
 from dbkeep.checks.facts.backup import _newest, _stores
+from dbkeep.ports import free_port
 from dbkeep.sandbox import s3
-from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.s3 import S3Server
 
 from .conftest import Site

@@ -4,6 +4,8 @@ from .shell import Breakage
 
 TIMER = "dbkeep-backup.timer"
 SETS = "/var/lib/dbkeep/backup/sets"
+SHIP = "dbkeep-ship.service"
+LOG = "/var/lib/dbkeep/backup/log"
 DRILLS = "/var/lib/dbkeep/evidence"
 
 BACKUP = (
@@ -26,6 +28,12 @@ BACKUP = (
         f"sudo sh -c 'mv {DRILLS}/away/* {DRILLS} && rmdir {DRILLS}/away'",
     ),
     Breakage(("BK-05",), f"sudo chmod o+rx {SETS}", f"sudo chmod o-rx {SETS}"),
+    # What is cut meanwhile has another name: the log of the last minutes is away, and the service that would cut more.
+    Breakage(
+        ("BK-10",),
+        f"sudo systemctl stop {SHIP} && sudo mv {LOG} {LOG}.away",
+        f"sudo sh -c 'rm -rf {LOG} && mv {LOG}.away {LOG}' && sudo systemctl start {SHIP}",
+    ),
     Breakage(
         ("BK-06",),
         "printf 'AGE-SECRET-KEY-1%058d\\n' 0 | tr 0 Q | sudo tee /root/probe-key >/dev/null",

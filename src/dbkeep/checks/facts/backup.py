@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -12,8 +13,11 @@ from typing import Any
 from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import score_here, stores
+from dbkeep.backup.clock import in_order, is_past
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, read_host
+from dbkeep.backup.ship import STATE, shipped_engines
+from dbkeep.backup.slices import newest_slice
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.checks.facts.programs import json_of, properties_of, units_of
 
@@ -35,6 +39,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "engines": list(host.engines),
         "newest": {name: _newest(name, sets, host) for name in host.engines},
         "sets": len(sets),
+        "from_the_future": [name for name in manifest.set_ids(host.sets) if not is_past(manifest.time_of(name))],
         "recipients": len(host.settings.recipients),
         "pgbackrest": _pgbackrest(host),
         "files": describe_files([str(repository), f"{repository}/*", f"{repository}/sets/*/*"]),
@@ -43,6 +48,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         ),
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
         "stores": _stores(host),
+        "log": _log(host),
         "drill": _last_drill(host.settings.evidence),
         "score": score_here(host),
         "identities_on_host": _identities(),
@@ -58,7 +64,7 @@ def _newest(engine: str, sets: list[dict[str, manifest.Part]], host: BackupHost)
     parts = [parts[engine] for parts in sets if engine in parts]
     if not parts:
         return None
-    part = max(parts, key=lambda part: part.recovery_point.at)
+    part = max(parts, key=lambda part: in_order(part.recovery_point.at))
     folder = host.sets / part.set_id / engine
     return {
         "set_id": part.set_id,
@@ -116,6 +122,20 @@ def _begins_with(path: Path, prefix: bytes) -> bool:
             return stream.read(len(prefix)) == prefix
     except FileNotFoundError:
         return True  # it expired while we looked
+
+
+def _log(host: BackupHost) -> dict[str, Any]:
+    """Return how old the newest slice of each engine's log is, and what of the last round failed."""
+    newest = {engine: newest_slice(host.settings.repository, engine) for engine in shipped_engines(host)}
+    state = host.settings.repository / STATE
+    return {
+        "every_seconds": host.settings.ship_seconds,
+        "age_seconds": {
+            engine: round((datetime.now(UTC) - found.ended_at).total_seconds(), 1) if found else None
+            for engine, found in newest.items()
+        },
+        "faults": json.loads(state.read_text(encoding="utf-8"))["faults"] if state.exists() else {},
+    }
 
 
 def _last_drill(folder: Path) -> dict[str, Any] | None:

@@ -1,0 +1,107 @@
+"""Which points there are, and from where each can be restored: from this host, and from every store."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dbkeep.backup.copies import local_parts, parts_of
+from dbkeep.backup.manifest import Part, read_sets
+from dbkeep.backup.points import Point, point_keys, read_points
+from dbkeep.backup.settings import LOCAL, BackupHost
+from dbkeep.backup.slices import Slice, read_slices
+from dbkeep.backup.store import open_store
+from dbkeep.errors import DbkeepError
+
+Name = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The moments of one engine that one place can restore: from a set on, as far as the log goes without a gap."""
+
+    sets: tuple[datetime, ...]
+    runs: tuple[tuple[datetime, datetime], ...]
+
+    def holds(self, moment: datetime) -> bool:
+        """Say whether a set is before `moment` and the log reaches from there to it."""
+        index = bisect_right(self.sets, moment)
+        if not index:
+            return False
+        after = self.sets[index - 1]
+        return any(began <= after and moment <= ended for began, ended in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a place can restore of each engine, and the keys of the points it has: None where it has all."""
+
+    reaches: Mapping[str, Reach]
+    points: Collection[str] | None = None
+
+    def restores(self, point: Point) -> bool:
+        """Say whether the place has the point and brings every one of its engines there."""
+        if self.points is not None and point.key not in self.points:
+            return False
+        return all(e in self.reaches and self.reaches[e].holds(fence.at) for e, fence in point.fences.items())
+
+
+def reach(parts: Iterable[Part], slices: Iterable[Slice]) -> Reach:
+    """Return what the parts and slices of one engine, the latter oldest first, can restore."""
+    runs: list[tuple[datetime, datetime]] = []
+    last: str | None = None
+    for found in slices:
+        if runs and not found.begins_chain and found.first == last:
+            runs[-1] = (runs[-1][0], found.ended_at)
+        else:
+            runs.append((found.started_at, found.ended_at))
+        last = found.last
+    return Reach(tuple(sorted(part.recovery_point.at for part in parts)), tuple(runs))
+
+
+def points_catalog(host: BackupHost) -> dict[str, Any]:
+    """Return this host's points, oldest first, each with the places from where every one of its engines is restorable.
+
+    `errors` has a line for every record that is damaged and every store that does not answer.
+    """
+    errors: list[str] = []
+    sets = read_sets(host.sets, host.settings.signing_keys, errors)
+    parts = [part for found in sets for part in found.values()]
+    slices = {engine: read_slices(host.settings.repository, engine, errors) for engine in host.engines}
+    places = {LOCAL: Place(_reaches(host, parts, slices, set(local_parts(host)), None))}
+    for settings in host.settings.stores:
+        try:
+            keys = open_store(host, settings.name).sizes("")
+            places[settings.name] = Place(_reaches(host, parts, slices, parts_of(keys), keys), point_keys(keys))
+        except DbkeepError as error:
+            errors.append(str(error))
+    rows = []
+    for point in read_points(host, errors):
+        sources = [name for name, place in places.items() if place.restores(point)]
+        rows.append(point.model_dump(mode="json") | {"at": point.at.isoformat(), "restorable_from": sources})
+    return {"points": rows, "errors": errors}
+
+
+def _reaches(
+    host: BackupHost,
+    parts: Iterable[Part],
+    slices: Mapping[str, list[Slice]],
+    held: set[Name],
+    keys: Mapping[str, int] | None,
+) -> dict[str, Reach]:
+    """Return what a place can restore that holds the parts `held` and, but for the host itself, the files `keys`."""
+    there = [part for part in parts if (part.set_id, part.engine) in held]
+    return {
+        engine: reach(
+            (part for part in there if part.engine == engine),
+            (found for found in slices[engine] if keys is None or _is_in(found, keys)),
+        )
+        for engine in host.engines
+    }
+
+
+def _is_in(found: Slice, keys: Mapping[str, int]) -> bool:
+    return found.key in keys and all(keys.get(stored.name) == stored.size for stored in found.stored_files())

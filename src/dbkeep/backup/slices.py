@@ -1,0 +1,260 @@
+"""Slices: sealed pieces of an engine's log, each between two positions, so that a set can be carried on to a moment.
+
+A slice is REPOSITORY/log/ENGINE/NAME.json, written last, and the files that it names beside it; in a store its keys are
+the same paths. NAME is the moment at which it ends, so that names sort by time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from dbkeep.backup.manifest import Record, StoredFile
+from dbkeep.backup.signature import check_record, sign_record
+from dbkeep.errors import DbkeepError
+from dbkeep.files import write_atomically
+
+FOLDER = "log"
+# Held while logs are cut, and by a restore.
+LOCK = ".ship.lock"
+FORMAT = 1
+SUFFIX = ".json"
+_NAME = "%Y%m%dT%H%M%S.%fZ"
+Order = Callable[[str], Any]
+
+
+class Slice(Record):
+    """What an engine logged after position `first` up to and including position `last`.
+
+    A restore to any moment in (`started_at`, `ended_at`] needs it. With `begins_chain` what was before it is not
+    continuous with it: only a set whose point is at `first` or later can be carried on by it. `files` are in the folder
+    of the engine's log, `repository_files` are named by their path below the repository: files of pgBackRest.
+    `signature` is by the host, of all the rest.
+    """
+
+    format: int = FORMAT
+    engine: str
+    host: str
+    first: str
+    last: str
+    started_at: datetime
+    ended_at: datetime
+    begins_chain: bool
+    files: tuple[StoredFile, ...] = ()
+    repository_files: tuple[StoredFile, ...] = ()
+    recipients: tuple[str, ...] = ()
+    details: dict[str, Any] = Field(default_factory=dict)
+    signature: str = ""
+
+    @property
+    def name(self) -> str:
+        return slice_name(self.ended_at)
+
+    @property
+    def key(self) -> str:
+        """The path of the slice's record below the repository, which is its key in a store."""
+        return f"{log_folder(self.engine)}/{self.name}{SUFFIX}"
+
+    def stored_files(self) -> Iterator[StoredFile]:
+        """Yield every file that the slice needs, named by its path below the repository."""
+        for stored in self.files:
+            yield stored.model_copy(update={"name": f"{log_folder(self.engine)}/{stored.name}"})
+        yield from self.repository_files
+
+
+def log_folder(engine: str) -> str:
+    """Return the folder of an engine's slices below the repository."""
+    return f"{FOLDER}/{engine}"
+
+
+def slice_name(ended_at: datetime) -> str:
+    """Return the name of a slice that ends at an aware moment."""
+    return ended_at.astimezone(UTC).strftime(_NAME)
+
+
+def end_after(newest: Slice | None, moment: datetime) -> datetime:
+    """Return `moment`, or the first one after `newest` when a clock that was set back puts it before that."""
+    return moment if newest is None else max(moment, newest.ended_at + timedelta(microseconds=1))
+
+
+def _render(found: Slice) -> str:
+    record = found.model_dump(mode="json")
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return json.dumps({"slice": record, "sha256": digest}, indent=2) + "\n"
+
+
+def parse_slice(content: bytes, key: str, where: str) -> Slice:
+    """Return the slice whose record was stored as `key`; raises DbkeepError, naming `where`, when it is altered."""
+    try:
+        found = Slice.model_validate(json.loads(content)["slice"])
+        damaged = _render(found).encode() != content or found.key != key
+    except (ValueError, TypeError, KeyError, ValidationError):
+        damaged = True
+    if damaged:
+        raise DbkeepError(
+            f"{where}: the record of this slice is damaged; restore to a moment before it, or after a later set"
+        )
+    return found
+
+
+def parse_signed_slice(content: bytes, key: str, where: str, signing_keys: Sequence[str]) -> Slice:
+    """Return the slice as `parse_slice` does, of a store that others may write.
+
+    Raises DbkeepError too when no host of the environment signed it.
+    """
+    found = parse_slice(content, key, where)
+    check_record("slice", _unsigned(found), found.signature, signing_keys, where)
+    return found
+
+
+def _unsigned(found: Slice) -> dict[str, Any]:
+    return found.model_dump(mode="json", exclude={"signature"})
+
+
+def read_slice(repository: Path, key: str) -> Slice:
+    """Return one slice of a repository; raises DbkeepError when its record cannot be read or is altered."""
+    path = repository / key
+    try:
+        return parse_slice(path.read_bytes(), key, str(path))
+    except OSError as error:
+        raise DbkeepError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def write_slice(repository: Path, found: Slice, key_file: Path) -> Slice:
+    """Sign and write the record of a slice whose files are complete, and return it; from here on the slice exists.
+
+    Raises DbkeepError when there is one of that name already, UsageError for a signing key that is not right.
+    """
+    signed = found.model_copy(update={"signature": sign_record("slice", _unsigned(found), key_file)})
+    keep_slice(repository, signed)
+    return signed
+
+
+def keep_slice(repository: Path, found: Slice) -> None:
+    """Write the record of a slice that is signed already. Raises DbkeepError when there is one of that name."""
+    path = repository / found.key
+    if path.exists():
+        raise DbkeepError(f"{path}: there is a slice that ends at this moment already; look at the host's clock")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(path, _render(found), mode=0o600)
+
+
+def slice_keys(keys: Iterable[str], engine: str) -> list[str]:
+    """Return those of `keys` that are records of an engine's slices, oldest first."""
+    prefix = f"{log_folder(engine)}/"
+    return sorted(key for key in keys if key.startswith(prefix) and key.endswith(SUFFIX) and key[len(prefix)] != ".")
+
+
+def local_keys(repository: Path, engine: str) -> list[str]:
+    """Return the keys of an engine's slices in a repository, oldest first, reading none."""
+    folder = repository / log_folder(engine)
+    names = (entry.name for entry in os.scandir(folder)) if folder.is_dir() else ()
+    return slice_keys((f"{log_folder(engine)}/{name}" for name in names), engine)
+
+
+def read_slices(repository: Path, engine: str, damaged: list[str] | None = None) -> list[Slice]:
+    """Return an engine's slices, oldest first.
+
+    One whose record is damaged is left out, so that it does not hide the others; why goes to `damaged`.
+    """
+    found = []
+    for key in local_keys(repository, engine):
+        try:
+            found.append(read_slice(repository, key))
+        except DbkeepError as error:
+            (damaged if damaged is not None else []).append(str(error))
+    return found
+
+
+def remove_unfinished(repository: Path, engine: str) -> None:
+    """Remove what a killed cut left: files of which there is no record. The caller is the only one that cuts."""
+    folder = repository / log_folder(engine)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = path.name.partition("Z.")[0] + "Z"
+        if path.is_file() and not (folder / f"{name}{SUFFIX}").exists():
+            path.unlink()
+
+
+def newest_slice(repository: Path, engine: str) -> Slice | None:
+    """Return the newest slice whose record is whole, reading no other."""
+    for key in reversed(local_keys(repository, engine)):
+        try:
+            return read_slice(repository, key)
+        except DbkeepError:
+            continue
+    return None
+
+
+def chain_after(
+    slices: Sequence[Slice], after: str | datetime, until: str | datetime | None, order: Order = str
+) -> list[Slice]:
+    """Return the slices that carry on from `after`, a set's point, to `until`, or to the newest when that is None.
+
+    Each of the two is a position of the engine, which `order` makes comparable, or a moment. The first slice holds
+    `after` or begins there. Raises DbkeepError naming the gap when they are not continuous or end before `until`.
+    """
+    begun = [index for index, found in enumerate(slices) if not _later(found.first, found.started_at, after, order)]
+    if not begun:
+        oldest = f"the oldest slice begins at {_end(slices[0].first, slices[0].started_at)}" if slices else "no slices"
+        raise DbkeepError(f"the log has a gap after {_text(after)}, the point of the set: {oldest}; take a later set")
+    chain: list[Slice] = []
+    for found in slices[begun[-1] :]:
+        if chain and (found.begins_chain or found.first != chain[-1].last):
+            raise DbkeepError(gap(chain[-1], found))
+        chain.append(found)
+        if until is not None and not _later(until, until, _end_like(found, until), order):
+            return chain
+    if until is not None:
+        end = _end(chain[-1].last, chain[-1].ended_at)
+        raise DbkeepError(
+            f"{chain[-1].engine}: the slices end at {end}, before {_text(until)}; choose an earlier moment"
+        )
+    return chain
+
+
+def _end_like(found: Slice, kind: str | datetime) -> str | datetime:
+    return found.ended_at if isinstance(kind, datetime) else found.last
+
+
+def _later(position: Any, moment: Any, than: str | datetime, order: Order) -> bool:
+    if isinstance(than, datetime):
+        return bool(moment > than)
+    return bool(order(position) > order(than))
+
+
+def gap(before: Slice, after: Slice) -> str:
+    """Return what to say of two slices that follow each other and are not continuous."""
+    what = "the log was lost before it was sealed" if after.begins_chain else "a slice is missing"
+    return (
+        f"{before.engine}: gap between slice {before.name}, which ends at {before.last}, and slice {after.name}, which "
+        f"begins at {after.first}: {what}; choose a moment up to {before.ended_at.isoformat()}, or a set after the gap"
+    )
+
+
+def _text(place: str | datetime) -> str:
+    return place.isoformat() if isinstance(place, datetime) else place
+
+
+def _end(position: str, moment: datetime) -> str:
+    return f"{position} ({moment.isoformat()})"
+
+
+def prune_slices(repository: Path, engine: str, oldest_kept: datetime) -> list[str]:
+    """Remove the slices that end before the point of the oldest set that is kept, and return their names.
+
+    The record goes first: what is left without one is no slice. Files of pgBackRest are its own to let go.
+    """
+    folder = repository / log_folder(engine)
+    limit = slice_name(oldest_kept)
+    gone = [path.stem for key in local_keys(repository, engine) if (path := PurePosixPath(key)).stem < limit]
+    for name in gone:
+        for file in sorted(folder.glob(f"{name}.*"), key=lambda file: file.suffix != SUFFIX):
+            file.unlink()
+    return gone
