@@ -2,7 +2,8 @@
 
 PostgreSQL: our run beside the same pgBackRest command by hand. MongoDB: a run into the repository beside reading the
 same collections raw to nowhere and zstd -3 of the same bytes; a restore beside insert_many of raw batches into the same
-indexes. Memory: the most that a process which dumps, or restores, has at the size asked for and at a quarter of it.
+indexes. Redis: a run beside `redis-cli --rdb | zstd -3`. Memory: the most that a process which dumps, or restores
+MongoDB, has at the size asked for and at a quarter of it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import click
 
 from backup_mongodb import MongoDB
 from backup_postgresql import PostgreSQL
+from backup_redis import Redis
 from cost import alternate, peak_mebibytes, summary
 
-TARGETS = {"postgresql backup": 1.1, "mongodb dump": 1.3, "mongodb restore": 1.2}
+TARGETS = {"postgresql backup": 1.1, "mongodb dump": 1.3, "mongodb restore": 1.2, "redis backup": 1.2}
 MEMORY_TARGET = 300
 
 
@@ -65,11 +67,15 @@ def measure(engines: tuple[str, ...], megabytes: int, rounds: int, folder: Path)
                     "restore": in_a_process(partial(mongodb.load)),
                 }
         found["mongodb memory MiB"] = memory
+    if "redis" in engines:
+        with Redis.start(folder / "redis", megabytes) as redis:
+            sides = {"dbkeep": redis.run, "redis-cli --rdb | zstd -3": redis.by_hand}
+            found["redis backup"] = summary(alternate(sides, rounds))
     return found
 
 
 @click.command()
-@click.option("--engine", "engines", multiple=True, type=click.Choice(["postgresql", "mongodb"]))
+@click.option("--engine", "engines", multiple=True, type=click.Choice(["postgresql", "mongodb", "redis"]))
 @click.option("--megabytes", default=200, show_default=True, help="Data of each engine.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
@@ -78,7 +84,7 @@ def main(engines: tuple[str, ...], megabytes: int, rounds: int, *, as_json: bool
     folder = Path(tempfile.mkdtemp(prefix="dbkeep-bench-"))
     folder.chmod(0o711)
     try:
-        found = measure(engines or ("postgresql", "mongodb"), megabytes, rounds, folder)
+        found = measure(engines or ("postgresql", "mongodb", "redis"), megabytes, rounds, folder)
     finally:
         shutil.rmtree(folder)
     load = round(os.getloadavg()[2], 1)

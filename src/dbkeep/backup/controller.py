@@ -49,7 +49,7 @@ def placed(environment: Environment, engines: Sequence[str] = ()) -> Placed:
     return found
 
 
-def _ask(requests: Mapping[Host, dict[str, Any]], word: str, show: Show) -> dict[Host, dict[str, Any]]:
+def ask(requests: Mapping[Host, dict[str, Any]], word: str, show: Show) -> dict[Host, dict[str, Any]]:
     """Ask all hosts at once and return their answers; raises the first error when every host has ended."""
 
     def one(host: Host) -> dict[str, Any]:
@@ -61,16 +61,16 @@ def _ask(requests: Mapping[Host, dict[str, Any]], word: str, show: Show) -> dict
     return {host: future.result() for host, future in running.items()}
 
 
-def _ask_for_engines(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
-    """Ask every host as `_ask` does, each for the engines that it holds."""
-    return _ask({host: {**request, "engines": engines} for host, engines in where.items()}, word, show)
+def ask_for_engines(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
+    """Ask every host as `ask` does, each for the engines that it holds."""
+    return ask({host: {**request, "engines": engines} for host, engines in where.items()}, word, show)
 
 
 def run_backup(
     environment: Environment, engines: Sequence[str] = (), *, on_progress: Show = lambda _: None
 ) -> dict[str, Any]:
     """Take one backup set of all hosts now and return its view. Raises DbkeepError with the failing host's line."""
-    answers = _ask_for_engines(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
+    answers = ask_for_engines(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
     return view([part for answer in answers.values() for part in answer["parts"]])
 
 
@@ -141,7 +141,7 @@ def copy_sets(environment: Environment, again: str | None = None, *, on_progress
 
     Raises DbkeepError with the line of a host where a store failed.
     """
-    answers = _ask({host: {"again": again} for host in placed(environment)}, "copy", on_progress)
+    answers = ask({host: {"again": again} for host in placed(environment)}, "copy", on_progress)
     return sorted(
         f"{part} to {name}"
         for answer in answers.values()
@@ -155,7 +155,7 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
     `copies` says of every copy whether all its parts are good.
     """
-    answers = _ask_for_engines(
+    answers = ask_for_engines(
         placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None
     )
     problems = {engine: found for answer in answers.values() for engine, found in answer["problems"].items()}
@@ -168,7 +168,7 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
 def prove_stores(environment: Environment, *, prepare: bool = False) -> list[dict[str, Any]]:
     """Return what every host proved of every store, with `prepare` after making it ready: a row for each."""
-    answers = _ask({host: {"prepare": prepare} for host in placed(environment)}, "stores", lambda _: None)
+    answers = ask({host: {"prepare": prepare} for host in placed(environment)}, "stores", lambda _: None)
     return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["stores"]]
 
 
@@ -211,44 +211,14 @@ def prune_sets(
     environment: Environment, *, dry_run: bool = False, on_progress: Show = lambda _: None
 ) -> dict[str, Any]:
     """Let go now, or with `dry_run` only name, what retention does not keep, by host and place."""
-    answers = _ask({host: {"dry_run": dry_run} for host in placed(environment)}, "prune", on_progress)
+    answers = ask({host: {"dry_run": dry_run} for host in placed(environment)}, "prune", on_progress)
     return {"dry_run": dry_run, "hosts": {host.name: answer for host, answer in answers.items()}}
 
 
 def sign_sets(environment: Environment, *, dry_run: bool = False, on_progress: Show = lambda _: None) -> dict[str, Any]:
     """Sign, or with `dry_run` only name, the parts on the hosts that have no signature: `parts` by host."""
-    answers = _ask({host: {"dry_run": dry_run} for host in placed(environment)}, "sign", on_progress)
+    answers = ask({host: {"dry_run": dry_run} for host in placed(environment)}, "sign", on_progress)
     return {"dry_run": dry_run, "parts": {host.name: answer["parts"] for host, answer in answers.items()}}
-
-
-def restore_plan(
-    environment: Environment, set_id: str, engines: Sequence[str] = (), store: str = LOCAL
-) -> list[dict[str, Any]]:
-    """Return for every engine what a restore of the set would replace and lose."""
-    answers = _ask_for_engines(placed(environment, engines), "plan", {"set_id": set_id, "store": store}, lambda _: None)
-    return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["parts"]]
-
-
-def run_restore(
-    environment: Environment,
-    set_id: str,
-    engines: Sequence[str] = (),
-    *,
-    store: str = LOCAL,
-    identity: str | None = None,
-    on_progress: Show = lambda _: None,
-) -> dict[str, Any]:
-    """Put a set in place of the live data on every host and return the evidence, one entry an engine."""
-    started = now()
-    request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = _ask_for_engines(placed(environment, engines), "restore", request, on_progress)
-    restored = {
-        engine: {"host": host.name, **found}
-        for host, answer in answers.items()
-        for engine, found in answer["observed"]["engines"].items()
-    }
-    observed = {"set_id": set_id, "store": store, "engines": restored}
-    return _keep(environment, "restore", started, passed=True, observed=observed)
 
 
 def run_drill(
@@ -267,7 +237,7 @@ def run_drill(
     set_id = set_id or newest_set(environment, engines, store)
     started = now()
     request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = _ask_for_engines(placed(environment, engines), "drill", request, on_progress)
+    answers = ask_for_engines(placed(environment, engines), "drill", request, on_progress)
     results = {
         engine: {"host": host.name, **found}
         for host, answer in answers.items()
@@ -282,9 +252,7 @@ def run_drill(
         "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
         "rto_seconds": max(answer["observed"]["rto_seconds"] for answer in answers.values()),
     }
-    evidence = _keep(
-        environment, "drill", started, passed=all(r["passed"] for r in results.values()), observed=observed
-    )
+    evidence = keep(environment, "drill", started, passed=all(r["passed"] for r in results.values()), observed=observed)
     for engine, result in results.items():
         if not result["passed"]:
             raise DrillFailedError(f"drill of set {set_id}: {result['host']}: {engine}: {reason(result)}", evidence)
@@ -310,9 +278,10 @@ def vault_identity(environment: Environment) -> str:
     return str(identity)
 
 
-def _keep(
+def keep(
     environment: Environment, kind: str, started: datetime, *, passed: bool, observed: dict[str, Any]
 ) -> dict[str, Any]:
+    """Write a record of `kind` to the checkout's evidence/ENV and return it."""
     evidence = record(kind, started=started, passed=passed, observed=observed)
     write(evidence, checkout() / "evidence" / environment.name)
     return evidence

@@ -44,7 +44,7 @@ def fetched(host: BackupHost, name: str, chosen: Mapping[str, Chosen], progress:
             root.mkdir(mode=0o711)
             for engine, one in chosen.items():
                 progress(f"{engine}: fetching set {one.part.set_id} from store {name}")
-                fetch_slices(store, one.slices, root)
+                fetch_slices(store, (*one.margin, *one.slices), root)
                 fetch(host, store, one.part.set_id, engine, root)
             yield _with_repository(host, root)
         finally:

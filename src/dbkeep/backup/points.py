@@ -185,11 +185,12 @@ def find_points(host: BackupHost, name: str, store: Store | None = None) -> list
 
     Raises DbkeepError when one is damaged, or one in a store is not signed by a host of the environment, StoreError.
     """
-    prefix = f"{FOLDER}/{check_name(name)}."
+    check_name(name)
     if store is None:
         paths = (host.settings.repository / FOLDER).glob(f"{name}.*.json")
         return [parse_point(path.read_bytes(), f"{FOLDER}/{path.name}", str(path)) for path in sorted(paths)]
-    found = [read_copy(store, key) for key in sorted(point_keys(store.sizes(prefix)))]
+    there = point_keys(store.sizes(f"{FOLDER}/"))
+    found = [read_copy(store, key) for key in sorted(there) if key.startswith(f"{FOLDER}/{name}.")]
     for point in found:
         where = f"store {store.name}: {point.key}"
         check_record("point", _unsigned(point), point.signature, host.settings.signing_keys, where)
@@ -223,11 +224,16 @@ def fences_of(points: Iterable[Point], engines: Collection[str], name: str) -> d
 
 
 def prune_points(host: BackupHost) -> list[str]:
-    """Remove the points that no set of this host is before, and return their names; without a set none is removed."""
-    moments = [
-        part.recovery_point.at for parts in read_sets(host.sets, host.settings.signing_keys) for part in parts.values()
-    ]
-    gone = [point for point in read_points(host) if moments and point.at < min(moments)]
+    """Remove the points that no set of this host is before, and return their names.
+
+    None is removed without a set, or when a damaged manifest hides which one is the oldest.
+    """
+    damaged: list[str] = []
+    found = read_sets(host.sets, host.settings.signing_keys, damaged)
+    moments = [part.recovery_point.at for parts in found for part in parts.values()]
+    if not moments or damaged:
+        return []
+    gone = [point for point in read_points(host) if point.at < min(moments)]
     for point in gone:
         (host.settings.repository / point.key).unlink(missing_ok=True)
     return [point.name for point in gone]

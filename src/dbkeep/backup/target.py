@@ -20,6 +20,8 @@ from dbkeep.evidence import now
 
 # A moment is one of the seconds that Redis writes into its log: the engines agree to that, not better.
 TIME_SKEW = timedelta(seconds=1)
+# Longer than MongoDB waits for a majority of a fence.
+MARGIN = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ class Target:
 class Chosen:
     """What brings one engine to a target: the newest set before it, and the slices from there to `point`.
 
-    `point` is None where the set's own recovery point is the target.
+    `point` is None where the set's own recovery point is the target. `margin` are the slices just before: a position is
+    a little older than the moment at which the host knew it, and the engine says which slice holds it.
     """
 
     part: Part
     point: RecoveryPoint | None = None
     slices: tuple[Slice, ...] = ()
+    margin: tuple[Slice, ...] = ()
 
     @property
     def at(self) -> datetime:
@@ -123,11 +127,12 @@ def _carried(host: BackupHost, store: Store | None, parts: Sequence[Part], engin
         )
     part = max(before, key=lambda part: part.recovery_point.at)
     after = part.recovery_point.at
+    found = slices_between(host, store, engine, after - MARGIN, point.at)
     try:
-        chain = chain_after(slices_between(host, store, engine, after, point.at), after, point.at)
+        chain = chain_after(found, after, point.at)
     except DbkeepError as error:
         raise DbkeepError(f"{engine}: from set {part.set_id} on: {error}") from None
-    return Chosen(part, point, tuple(chain))
+    return Chosen(part, point, tuple(chain), tuple(found[: found.index(chain[0])]))
 
 
 def slices_between(host: BackupHost, store: Store | None, engine: str, after: datetime, until: datetime) -> list[Slice]:

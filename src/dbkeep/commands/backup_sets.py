@@ -9,21 +9,13 @@ import click
 from rich.filesize import decimal
 
 from dbkeep.backup.controller import prune_sets, show_set, sign_sets
-from dbkeep.commands.backup import (
-    backup_group,
-    console,
-    environment_option,
-    json_option,
-    set_option,
-    show,
-    store_option,
-)
+from dbkeep.commands.backup_options import console, environment_option, json_option, set_option, show, store_option
 from dbkeep.environment import read_environment
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
 
 
-@backup_group.command("show")
+@click.command("show")
 @environment_option
 @json_option
 @set_option
@@ -63,7 +55,7 @@ def _list(names: Any) -> str:
     return ", ".join(names) or "none"
 
 
-@backup_group.command("prune")
+@click.command("prune")
 @environment_option
 @json_option
 @dry_run_option
@@ -81,7 +73,7 @@ def prune_command(environment_name: str, as_json: bool, dry_run: bool) -> None:
             console.print(f"{host}, {name}: its lifecycle lets sets go: `dbkeep backup policy {name}`")
 
 
-@backup_group.command("sign")
+@click.command("sign")
 @environment_option
 @json_option
 @dry_run_option

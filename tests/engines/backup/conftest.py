@@ -30,7 +30,7 @@ from dbkeep.sandbox import redis as redis_sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
 
-STATE = {"appendonly": "yes"}
+STATE = {"appendonly": "yes", "aof-timestamp-enabled": "yes"}
 # One environment: what one host signs another one believes.
 SIGNING_KEY = new_signing_key()
 CANARY = "canary-9f1c2ab7"
@@ -115,8 +115,7 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
             evidence=folder / "evidence",
             drill_directory=folder / "drill",
             recipients=(age_recipient(identity),),
-            signing_keys=(public_half(SIGNING_KEY),),
-            signing_key_file=write_signing_key(folder, SIGNING_KEY),
+            **signing(folder),
             postgresql=PostgreSQLBackup(
                 configuration=configuration, data_directory=folder / "pg" / "data", service="postgresql"
             ),
@@ -131,6 +130,14 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
     finally:
         for service in services.values():
             service.stop()
+
+
+def signing(folder: Path) -> dict[str, Any]:
+    """Return the settings of a host below `folder` that signs with the environment's key."""
+    return {
+        "signing_keys": (public_half(SIGNING_KEY),),
+        "signing_key_file": write_signing_key(folder, SIGNING_KEY),
+    }
 
 
 def write_signing_key(folder: Path, key: str, name: str = "backup-signing-key") -> Path:
@@ -162,6 +169,8 @@ lock-path={folder}/lock
 spool-path={folder}/spool
 compress-type=zst
 start-fast=y
+[global:archive-push]
+archive-async=y
 [chat]
 pg1-path={folder}/pg/data
 pg1-socket-path={folder}/pg/socket

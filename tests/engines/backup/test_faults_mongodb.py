@@ -16,7 +16,6 @@ from dbkeep.backup.manifest import Part
 from dbkeep.backup.run import run
 from dbkeep.backup.sealed_file import seal
 from dbkeep.backup.settings import BackupHost, BackupSettings, MongoDBBackup
-from dbkeep.backup.signature import public_half
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import Client, address
@@ -25,7 +24,7 @@ from dbkeep.secrets import age_recipient
 from dbkeep.settings import MongoDBSettings
 
 from ..mongodb.replicas import replica_set
-from .conftest import SIGNING_KEY, Site, write_signing_key
+from .conftest import Site, signing
 
 Act = Callable[[Client], Any]
 
@@ -160,8 +159,7 @@ def test_a_primary_that_steps_down_during_a_dump_is_followed(
             evidence=folder / "three" / "evidence",
             drill_directory=folder / "three" / "drill",
             recipients=(age_recipient(identity),),
-            signing_keys=(public_half(SIGNING_KEY),),
-            signing_key_file=write_signing_key(folder / "three", SIGNING_KEY),
+            **signing(folder / "three"),
             mongodb=MongoDBBackup(keyfile=None, os_user="root"),
         )
         here = members[0].model_copy(update={"members": tuple(address(member) for member in members)})

@@ -27,7 +27,6 @@ from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost, BackupSettings, DirectoryStoreSettings, MongoDBBackup
 from dbkeep.backup.ship import ship as ship_once
 from dbkeep.backup.ship import ship_every
-from dbkeep.backup.signature import public_half
 from dbkeep.backup.slices import Slice, local_keys, newest_slice, read_slices
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError, UsageError
@@ -37,7 +36,7 @@ from dbkeep.sandbox.mongodb import Security
 from dbkeep.sandbox.mongodb_security import issue
 from dbkeep.secrets import age_recipient
 
-from .conftest import SIGNING_KEY, SandboxService, write_signing_key
+from .conftest import SandboxService, signing
 
 IDENTITY = str(pyrage.x25519.Identity.generate())
 ACCOUNTS = 40
@@ -55,8 +54,7 @@ def mongodb_host(folder: Path, security: Security | None = None) -> Iterator[Bac
             evidence=folder / "evidence",
             drill_directory=folder / "drill",
             recipients=(age_recipient(IDENTITY),),
-            signing_keys=(public_half(SIGNING_KEY),),
-            signing_key_file=write_signing_key(folder, SIGNING_KEY),
+            **signing(folder),
             mongodb=MongoDBBackup(
                 data_directory=folder / "mongo" / "data",
                 service="mongod",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,30 +19,15 @@ from dbkeep.backup.manifest import (
     write_part,
 )
 from dbkeep.backup.pgbackrest import error_line, findings
-from dbkeep.backup.postgresql import backup_type
+from dbkeep.backup.pgbackrest_engine import backup_type
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.retention import Keep, expired
-from dbkeep.backup.signature import new_signing_key, public_half
+from dbkeep.backup.settings import PostgreSQLBackup
 from dbkeep.errors import DbkeepError, UsageError
 
+from .conftest import Signer
+
 NOW = datetime(2026, 11, 22, 2, 14, 59, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Signer:
-    """A host's key in its file, and the public keys that readers believe."""
-
-    file: Path
-    keys: tuple[str, ...]
-
-
-@pytest.fixture
-def signer(tmp_path: Path) -> Signer:
-    key = new_signing_key()
-    path = tmp_path / "signing-key"
-    path.touch(mode=0o600)
-    path.write_text(key)
-    return Signer(path, (public_half(new_signing_key()), public_half(key)))
 
 
 def part(set_id: str, engine: str = "redis", at: datetime = NOW) -> Part:
@@ -150,14 +134,23 @@ def test_the_skew_of_a_set_is_the_distance_of_its_moments() -> None:
     assert skew_seconds([]) == 0.0
 
 
-def test_a_full_backup_is_due_when_the_newest_good_one_is_old() -> None:
+def test_the_backup_that_is_due_is_by_midnights_since_the_newest_good_one() -> None:
+    settings = PostgreSQLBackup(data_directory=Path("/data"), service="x", full_after_days=7, differential_after_days=1)
+
     def backup(days: float, kind: str = "full", *, error: bool = False) -> dict[str, object]:
         return {"type": kind, "error": error, "timestamp": {"stop": (NOW - timedelta(days=days)).timestamp()}}
 
-    assert backup_type([], NOW, 7) == "full"
-    assert backup_type([backup(6)], NOW, 7) == "incr"
-    assert backup_type([backup(8), backup(1, "incr")], NOW, 7) == "full"
-    assert backup_type([backup(8), backup(1, error=True)], NOW, 7) == "full"
+    def due(*backups: dict[str, object]) -> str:
+        return backup_type(backups, NOW, settings)
+
+    assert due() == "full"
+    assert due(backup(6)) == "diff"
+    assert due(backup(6), backup(0.05, "diff")) == "incr"
+    assert due(backup(6), backup(0.2, "diff")) == "diff", "four hours, but yesterday"
+    assert due(backup(6), backup(0.05, "incr")) == "diff"
+    assert due(backup(8), backup(1, "incr")) == "full"
+    assert due(backup(6.9)) == "full", "late by a timer's random delay"
+    assert due(backup(8), backup(1, error=True)) == "full"
 
 
 VERIFIED = """stanza: chat
