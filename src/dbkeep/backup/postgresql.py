@@ -15,6 +15,7 @@ from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql_engine import engine_here, engine_of
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import read_slices
+from dbkeep.backup.table_digests import TableDigests
 from dbkeep.backup.wal_archive import archive_segment, timeline_of, wait_until_archived, write_transaction
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
@@ -72,10 +73,12 @@ def prepare(job: Job) -> None:
     """Take the physical backup. Raises DbkeepError when the engine fails or finds damaged pages."""
     job.facts["taken"] = engine_here(job.host).take(job)
     job.facts["before"] = counts(job.host.with_postgresql()[1])
+    job.facts["digests"] = TableDigests(job.host.with_postgresql()[1])
 
 
 def fence(job: Job) -> Fence:
     """Set the restore point named after the set."""
+    job.facts["digests"].look()
     name = f"dbkeep_{job.set_id}"
     at, job.facts["lsn"], job.facts["segment"] = _restore_point(job.host, name)
     return Fence(at=at, name=name)
@@ -108,6 +111,7 @@ def collect(job: Job, point: Fence) -> Part:
 
     Raises DbkeepError when archiving does not deliver it in time.
     """
+    job.facts["digests"].look()
     engine, taken, segment = engine_here(job.host), job.facts["taken"], job.facts["segment"]
     after = counts(job.host.with_postgresql()[1])
     with connect(job.host.with_postgresql()[1]) as connection:
@@ -115,6 +119,7 @@ def collect(job: Job, point: Fence) -> Part:
         version = server_version(connection)
         identifier = system_identifier(connection)
         found = shape(connection)
+        digests = job.facts["digests"].read(job.host.with_postgresql()[0].digest_mebibytes)
         archive = engine.archive(job.host, connection)
     if missing := archive.missing(taken.first_segment, segment):
         raise DbkeepError(
@@ -128,6 +133,7 @@ def collect(job: Job, point: Fence) -> Part:
         files=engine.files(job, taken, archive),
         repository_files=repository_files,
         counts=Count.between(job.facts["before"], after),
+        digests=digests,
         shape=found,
         tools=taken.tools,
         details={

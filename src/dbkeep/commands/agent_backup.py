@@ -20,11 +20,13 @@ from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.points import mark
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.prove_stores import prove_stores
+from dbkeep.backup.prune import prune_all
 from dbkeep.backup.references import REFERENCES, as_json, compare_here, missing, named_users
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
 from dbkeep.backup.ship import ship, ship_every
+from dbkeep.backup.sign_sets import sign_sets, unsigned_parts
 from dbkeep.backup.target import Target
 from dbkeep.backup.verify import verify
 from dbkeep.commands.exchange import answer, read_request
@@ -58,6 +60,12 @@ class StoresRequest(Request):
     """With `prepare` buckets are made ready first."""
 
     prepare: bool = False
+
+
+class ChangeRequest(Request):
+    """With `dry_run` the answer says what would be done, and nothing is."""
+
+    dry_run: bool = False
 
 
 class SetRequest(StoreRequest):
@@ -185,6 +193,22 @@ def ship_command() -> None:
 def stores_command() -> None:
     """Answer with what every store proved: that it answers, and refuses to delete what is locked."""
     answer({"stores": prove_stores(read_host(), prepare=request(StoresRequest).prepare)})
+
+
+@agent_backup_group.command("prune")
+def prune_command() -> None:
+    """Let go what retention does not keep, here and in directories, and answer with it."""
+    answer(prune_all(read_host(), dry_run=request(ChangeRequest).dry_run, progress=progress))
+
+
+@agent_backup_group.command("sign")
+def sign_command() -> None:
+    """Sign the parts on this host that have no signature and answer with them."""
+    host = read_host()
+    if request(ChangeRequest).dry_run:
+        answer({"parts": ["/".join(name) for name in unsigned_parts(host)]})
+    else:
+        answer({"parts": sign_sets(host, progress)})
 
 
 @agent_backup_group.command("verify")

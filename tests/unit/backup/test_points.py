@@ -47,6 +47,11 @@ def point(name: str, seconds: float, host: str = "db1", *engines: str) -> Point:
     return Point(name=name, host=host, began_at=at(seconds - 0.25), skew_seconds=0.25, fences=fences)
 
 
+def unsigned(points: list[Point]) -> list[Point]:
+    assert all(found.signature for found in points)
+    return [found.model_copy(update={"signature": ""}) for found in points]
+
+
 def take(host: BackupHost, seconds: float, *engines: str) -> str:
     """Put an empty set into the repository, as if it had been taken."""
     set_id = f"{at(seconds):%Y%m%dT%H%M%SZ}"
@@ -121,6 +126,19 @@ def test_a_record_is_read_as_it_was_written_and_one_that_is_altered_hides_no_oth
     assert str(path) in damaged[0]
     with pytest.raises(DbkeepError, match="damaged"):
         find_points(host, "a")
+
+
+def test_a_point_of_a_store_is_believed_only_when_a_host_signed_it_as_it_is(
+    host: BackupHost, nas: DirectoryStore, tmp_path: Path
+) -> None:
+    write_point(host.settings.repository, point("p", 10), host.settings.signing_key_file)
+    copy_points(host, nas, ())
+    (signed,) = find_points(host, "p", nas)
+    path = tmp_path / "nas" / signed.key
+    for forged in (point("p", 11), signed.model_copy(update={"began_at": at(0)})):
+        path.write_text(module._render(forged))
+        with pytest.raises(DbkeepError, match=r"store nas: points/p\.db1\.json: not signed by a key"):
+            find_points(host, "p", nas)
 
 
 @pytest.mark.parametrize("name", ["", "../etc", "a.b", "a b", "-a", "a" * 41])
