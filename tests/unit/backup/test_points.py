@@ -131,13 +131,13 @@ def test_a_record_is_read_as_it_was_written_and_one_that_is_altered_hides_no_oth
 def test_a_point_of_a_store_is_believed_only_when_a_host_signed_it_as_it_is(
     host: BackupHost, nas: DirectoryStore, tmp_path: Path
 ) -> None:
-    write_point(host.settings.repository, point("p", 10), host.settings.signing_key_file)
+    write_point(host, point("p", 10))
     copy_points(host, nas, ())
     (signed,) = find_points(host, "p", nas)
     path = tmp_path / "nas" / signed.key
     for forged in (point("p", 11), signed.model_copy(update={"began_at": at(0)})):
-        path.write_text(module._render(forged))
-        with pytest.raises(DbkeepError, match=r"store nas: points/p\.db1\.json: not signed by a key"):
+        path.write_text(forged.render())
+        with pytest.raises(DbkeepError, match=r"store nas: points/p\.db1\.json: the record is damaged, or no host"):
             find_points(host, "p", nas)
 
 
