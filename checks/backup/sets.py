@@ -8,6 +8,9 @@ from dbkeep.checks.plugin import Observe
 OLDEST_HOURS = 26
 """A daily backup with two hours to be late."""
 
+MISSED_POINTS = 3
+"""How many points may be missing: one that falls into a restore or a restart is no finding."""
+
 MISSED_ROUNDS = 6
 """How many rounds of shipping may be late before it is a finding: a slow round and a restart are none."""
 
@@ -51,12 +54,12 @@ def test_stored_files_are_ciphertext(backup_facts: dict[str, Any], observe: Obse
         observe(**{engine: {"set": part["set_id"], "files": len(part["files"]), "recipients": part["recipients"]}})
         seen += len(part["files"])
         wrong += [f"{engine}/{name}: {state}" for name, state in part["files"].items() if state != "ciphertext"]
-    pgbackrest = backup_facts["pgbackrest"]
-    if pgbackrest is not None:
-        observe(pgbackrest=pgbackrest)
-        seen += pgbackrest["files"]
-        wrong += [f"{path}: not ciphertext" for path in pgbackrest["not_ciphertext"]]
-        if pgbackrest["cipher"] == "none":
+    repository = backup_facts["postgresql"]
+    if repository is not None:
+        observe(repository=repository)
+        seen += repository["files"]
+        wrong += [f"{path}: not ciphertext" for path in repository["not_ciphertext"]]
+        if repository["cipher"] == "none":
             wrong.append("pgBackRest's repository has no cipher")
     assert seen, "nothing is stored"
     assert not wrong, "; ".join(wrong)
@@ -186,3 +189,20 @@ def test_log_is_archived(backup_facts: dict[str, Any], observe: Observe) -> None
     ]
     wrong += [f"{what}: {fault}" for what, fault in log["faults"].items()]
     assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "BK-11",
+    "A recovery point was set in every engine at once, a few minutes ago",
+    severity="high",
+    sources=("dbkeep design: recovery points",),
+    fix="`journalctl -u dbkeep-point` says what failed; systemctl enable --now dbkeep-point.timer (playbooks/site.yml)",
+)
+def test_a_point_is_fresh(backup_facts: dict[str, Any], observe: Observe) -> None:
+    newest = backup_facts["points"]["newest"]
+    observe(**backup_facts["points"])
+    assert newest is not None, "no point was ever set on this host"
+    oldest = MISSED_POINTS * backup_facts["points"]["every_minutes"]
+    assert newest["age_minutes"] <= oldest, f"the newest point is {newest['age_minutes']} minutes old"
+    missing = [engine for engine in backup_facts["engines"] if engine not in newest["engines"]]
+    assert not missing, f"the newest point is not in {', '.join(missing)}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.backup.controller import run_backup, run_drill
+from dbkeep.backup.controller_points import set_point
 from dbkeep.bundle import build_bundle
 from dbkeep.child import contained
 from dbkeep.environment import Environment, checkout, read_environment
@@ -65,6 +66,7 @@ def bring_up(name: str, *, hosts: int, release: str, stages: Stages) -> Result:
         result.provisioned = describe(environment)
     with stages.stage("Take an encrypted backup of every engine") as show:
         result.backup = run_backup(environment, on_progress=show)
+        set_point(environment, on_progress=show)
     with stages.stage("Restore it in a drill") as show:
         evidence = run_drill(environment, result.backup["set_id"], on_progress=show)
         result.drill = {"result": evidence["result"], **evidence["observed"]}

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from dbkeep.backup.controller import Show, ask, keep, placed, vault_identity
+from dbkeep.backup.controller_references import references_or_reason
 from dbkeep.backup.settings import LOCAL
 from dbkeep.backup.target import Target
 from dbkeep.environment import Environment
@@ -34,6 +35,28 @@ def restore_plan(
     return {"target": str(target), "skew_seconds": _skew_seconds(answers.values()), "parts": rows}
 
 
+def run_restore_beside(
+    environment: Environment,
+    target: Target,
+    directory: str,
+    engines: Sequence[str] = (),
+    *,
+    store: str = LOCAL,
+    identity: str | None = None,
+    on_progress: Show = lambda _: None,
+) -> dict[str, Any]:
+    """Restore every engine into the folder `directory` of its host, beside what runs, and return the evidence."""
+    started = now()
+    request = _request(target, store) | {
+        "identity": identity or vault_identity(environment),
+        "directory": directory,
+    }
+    answers = ask(placed(environment, engines), "restore", request, on_progress)
+    hosts = [{**answer["observed"], "host": host.name} for host, answer in answers.items()]
+    observed = {"target": str(target), "store": store, "directory": directory, "hosts": hosts}
+    return keep(environment, "restore", started, passed=True, observed=observed)
+
+
 def run_restore(
     environment: Environment,
     target: Target,
@@ -43,7 +66,10 @@ def run_restore(
     identity: str | None = None,
     on_progress: Show = lambda _: None,
 ) -> dict[str, Any]:
-    """Put every engine at the target in place of its live data and return the evidence, one entry an engine."""
+    """Put every engine at the target in place of its live data and return the evidence, one entry an engine.
+
+    What dangles between the stores then is part of it: the restore is done all the same.
+    """
     started = now()
     request = _request(target, store) | {"identity": identity or vault_identity(environment)}
     answers = ask(placed(environment, engines), "restore", request, on_progress)
@@ -58,5 +84,6 @@ def run_restore(
         "store": store,
         "skew_seconds": _skew_seconds(answer["observed"] for answer in answers.values()),
         "engines": restored,
+        **references_or_reason(environment),
     }
     return keep(environment, "restore", started, passed=True, observed=observed)

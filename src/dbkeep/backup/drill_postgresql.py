@@ -1,4 +1,4 @@
-"""Drills a part of PostgreSQL: restored by pgBackRest beside the live cluster, never archiving, then compared."""
+"""Drills a part of PostgreSQL: restored beside the live cluster, never archiving, then compared."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from psycopg import errors, sql
 
 from dbkeep.backup.drill import Proof
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.postgresql import restore_files, server_version, shape
+from dbkeep.backup.postgresql import server_version, shape
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.target_postgresql import restore_files
 from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.sandbox import postgresql as sandbox
@@ -20,15 +21,14 @@ RECOVERY_SECONDS = 24 * 3600
 
 
 def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proof) -> None:
-    """Restore and compare. The identity is not used: pgBackRest's repository has its own key."""
-    del identity
+    """Restore and compare."""
     settings, original = host.with_postgresql()
     data = folder / "restored"
     data.mkdir(mode=0o700)
     if os.geteuid() == 0:
         user = pwd.getpwnam(settings.os_user)
         os.chown(data, user.pw_uid, user.pw_gid)
-    restore_files(settings, part, data, archive=False)
+    restore_files(host, part, identity, data, archive=False)
     with (
         sandbox.start(folder / "server", data_directory=data, timeout=RECOVERY_SECONDS) as copy,
         connect(copy, original.database) as connection,

@@ -68,6 +68,14 @@ class PgBackRest:
         """Return the version as pgBackRest says it, such as 2.45; it takes no option from 2.55 on."""
         return self._call("version").split()[-1]
 
+    def offers(self, command: str, option: str) -> bool:
+        """Say whether a command has an option that is ready for use: 2.45 has some already that its help warns of."""
+        try:
+            text = self._call("help", command, option)
+        except DbkeepError:
+            return False
+        return "DO NOT USE IN PRODUCTION" not in text
+
     def info(self) -> dict[str, Any]:
         """Return what the repository holds of this stanza: `backup` and `archive` lists, `status`.
 
@@ -84,10 +92,6 @@ class PgBackRest:
         """Return the backups in the repository, oldest first."""
         return list(self.info()["backup"])
 
-    def newest_archived(self) -> str:
-        """Return the name of the newest WAL segment in the repository, or an empty string."""
-        return max((archive["max"] or "" for archive in self.info()["archive"]), default="")
-
     def has_segment(self, segment: str) -> bool:
         """Say whether a WAL segment is in the repository: `verify` does not miss one at the end of the archive."""
         for archive in self.info()["archive"]:
@@ -96,10 +100,14 @@ class PgBackRest:
                 return True
         return False
 
-    def verify(self) -> list[str]:
-        """Return what pgBackRest finds wrong in the repository; it exits 0 on a damaged one, so its text is read."""
+    def verify(self, label: str) -> list[str]:
+        """Return what pgBackRest finds wrong in backup `label`, or in all of the repository where it cannot tell apart.
+
+        It exits 0 on a damaged one, so its text is read.
+        """
+        only = [f"--set={label}"] if self.offers("verify", "set") else []
         try:
-            text = self.run("verify", "--output=text", "--verbose")
+            text = self.run("verify", "--output=text", "--verbose", *only)
         except DbkeepError as error:
             return [str(error)]
         return findings(text)

@@ -16,17 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.backup.manifest import Part, StoredFile
+from dbkeep.backup.wal_archive import SEGMENT_NAME
 from dbkeep.errors import DbkeepError
 
 ROOT = "postgresql"
 OWN = "repository"
-SEGMENT_NAME = 24
-
-
-def archive_of(info: Mapping[str, Any], backup: Mapping[str, Any]) -> str:
-    """Return the archive id, such as 15-1, of the cluster that `backup` of `pgbackrest info` is of."""
-    database = backup["database"]["id"]
-    return str(next(entry["id"] for entry in info["archive"] if entry["database"]["id"] == database))
+UNFINISHED = ".tmp"
 
 
 def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any], until: str) -> list[Path]:
@@ -43,7 +38,8 @@ def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sorted(path for path in found if path.suffix != UNFINISHED)
 
 
 def digest(repository: Path, paths: Iterable[Path], known: Mapping[str, StoredFile]) -> tuple[StoredFile, ...]:
@@ -83,9 +79,18 @@ def keep_own(repository: Path, stanza: str, archive: str, folder: Path) -> tuple
 
 
 def put_own(repository: Path, part: Part, os_user: str) -> None:
-    """Make a fetched part a repository of pgBackRest: what it keeps for itself in its place, all of it `os_user`'s."""
-    shutil.copytree(repository / part.folder / OWN, repository, dirs_exist_ok=True)
+    """Make a fetched part a repository of pgBackRest: what it keeps for itself in its place, all of it `os_user`'s.
+
+    A part of the other engine keeps nothing for itself.
+    """
+    if (repository / part.folder / OWN).is_dir():
+        shutil.copytree(repository / part.folder / OWN, repository, dirs_exist_ok=True)
+        own(repository / ROOT, os_user)
+
+
+def own(root: Path, os_user: str) -> None:
+    """Make `os_user` the owner of a fetched repository of pgBackRest."""
     if os.geteuid() == 0:
         user = pwd.getpwnam(os_user)
-        for entry in (repository / ROOT, *(repository / ROOT).rglob("*")):
+        for entry in (root, *root.rglob("*")):
             os.chown(entry, user.pw_uid, user.pw_gid)

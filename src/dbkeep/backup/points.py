@@ -177,11 +177,12 @@ def find_points(host: BackupHost, name: str, store: Store | None = None) -> list
 
     Raises DbkeepError when one is damaged, StoreError.
     """
-    prefix = f"{FOLDER}/{check_name(name)}."
+    check_name(name)
     if store is None:
         paths = (host.settings.repository / FOLDER).glob(f"{name}.*.json")
         return [parse_point(path.read_bytes(), f"{FOLDER}/{path.name}", str(path)) for path in sorted(paths)]
-    return [read_copy(store, key) for key in sorted(point_keys(store.sizes(prefix)))]
+    there = point_keys(store.sizes(f"{FOLDER}/"))
+    return [read_copy(store, key) for key in sorted(there) if key.startswith(f"{FOLDER}/{name}.")]
 
 
 def point_keys(keys: Iterable[str]) -> set[str]:
@@ -211,9 +212,15 @@ def fences_of(points: Iterable[Point], engines: Collection[str], name: str) -> d
 
 
 def prune_points(host: BackupHost) -> list[str]:
-    """Remove the points that no set of this host is before, and return their names; without a set none is removed."""
-    moments = [part.recovery_point.at for parts in read_sets(host.sets) for part in parts.values()]
-    gone = [point for point in read_points(host) if moments and point.at < min(moments)]
+    """Remove the points that no set of this host is before, and return their names.
+
+    None is removed without a set, or when a damaged manifest hides which one is the oldest.
+    """
+    damaged: list[str] = []
+    moments = [part.recovery_point.at for parts in read_sets(host.sets, damaged) for part in parts.values()]
+    if not moments or damaged:
+        return []
+    gone = [point for point in read_points(host) if point.at < min(moments)]
     for point in gone:
         (host.settings.repository / point.key).unlink(missing_ok=True)
     return [point.name for point in gone]

@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,7 +100,8 @@ def _between(entries: Iterable[Entry], after: Timestamp, target: RecoveryPoint) 
 
 
 def _wall(entry: Entry) -> datetime:
-    moment: datetime = entry["wall"]
+    # BSON dates are UTC; raw documents give them without a zone.
+    moment: datetime = entry["wall"].replace(tzinfo=UTC)
     return moment
 
 

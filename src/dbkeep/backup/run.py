@@ -185,9 +185,9 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
         progress(f"set {set_id} removed: older than {host.settings.keep_days} days")
         removed.append(set_id)
     if removed and host.settings.postgresql:
-        from dbkeep.backup.postgresql import tool  # noqa: PLC0415 - hosts without PostgreSQL do not load its driver
+        from dbkeep.backup.postgresql_engine import engine_here  # noqa: PLC0415 - hosts without it do not load its driver
 
-        tool(host.settings.postgresql).run("expire")
+        engine_here(host).expire(host)
     prune_points(host)
     _prune_log(host)
     return removed

@@ -17,8 +17,12 @@ LOCAL, ALL = "local", "all"
 
 
 class PostgreSQLBackup(Settings):
-    """pgBackRest's stanza of the cluster, and the cluster's own place and service."""
+    """The engine that backs the cluster up, pgBackRest's stanza of it, and the cluster's own place and service.
 
+    `archive_seconds` is how old WAL may get before it is cut off and goes to the stores with the next slice.
+    """
+
+    engine: Literal["pgbackrest", "basebackup"] = "pgbackrest"
     stanza: str = "chat"
     configuration: Path = Path("/etc/pgbackrest.conf")
     # Where pgBackRest's repository is, when not where its configuration says: a copy fetched from a store.
@@ -26,6 +30,8 @@ class PostgreSQLBackup(Settings):
     data_directory: Path
     service: str
     full_after_days: int = Field(default=7, ge=1)
+    differential_after_days: int = Field(default=1, ge=1)
+    archive_seconds: int = Field(default=30, ge=0)
     os_user: str = "postgres"
     application_role: str = "app_api"
 
@@ -99,9 +105,9 @@ class BackupSettings(Settings):
     drill_directory: Path = Path("/var/lib/dbkeep/drill")
     recipients: tuple[str, ...] = Field(min_length=1)
     slot_minutes: int = Field(default=60, ge=1, le=1440)
+    point_minutes: int = Field(default=5, ge=1, le=30)
     # How often the engines' logs are cut and copied; the most that is lost with the host is about twice that.
     ship_seconds: int = Field(default=20, ge=1, le=3600)
-    point_minutes: int = Field(default=5, ge=1, le=1440)
     keep_days: int = Field(default=14, ge=1)
     keep_minimum: int = Field(default=2, ge=1)
     stores: tuple[StoreSettings, ...] = ()

@@ -22,6 +22,8 @@ from typing import Any, Protocol, cast
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import BusyError, hold
 from dbkeep.backup.manifest import read_sets, set_id_of
+from dbkeep.backup.points import FOLDER as POINTS
+from dbkeep.backup.points import copy_points
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slice_copies import Settled, copy_slices
@@ -61,6 +63,7 @@ class Shipper:
     _set_again: float = 0
     _stores: dict[str, Store] = field(default_factory=dict)
     _settled: Settled = field(default_factory=set)
+    _points: dict[str, set[str]] = field(default_factory=dict)
     _running: dict[str, Future[Any]] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
 
@@ -125,7 +128,10 @@ class Shipper:
             store = open_store(self.host, name)
             store.discard_unfinished(tuple(log_folder(engine) for engine in self.host.engines))
             self._stores[name] = store
-        copy_slices(self.host, self._stores[name], self._settled)
+        store = self._stores[name]
+        copy_slices(self.host, store, self._settled)
+        held = self._points.setdefault(name, set(store.sizes(f"{POINTS}/")))
+        held.update(copy_points(self.host, store, held))
 
     def _report(self, faults: dict[str, str]) -> None:
         for what, fault in faults.items():

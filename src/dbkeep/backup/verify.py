@@ -33,7 +33,7 @@ def verify_part(host: BackupHost, part: Part) -> list[str]:
         if host.settings.postgresql is None:
             raise UsageError(f"set {part.set_id} has a postgresql part, backup.json has none; run playbooks/site.yml")
         try:
-            problems += postgresql.verify(host.settings.postgresql, part)
+            problems += postgresql.verify(host, part)
         except DbkeepError as error:
             problems.append(str(error))
     return problems

@@ -35,7 +35,7 @@ from dbkeep.commands.backup_options import (
     show,
     store_option,
 )
-from dbkeep.commands.points import mark_command, points_command
+from dbkeep.commands.points import mark_command, points_command, references_command
 from dbkeep.environment import read_environment
 
 
@@ -46,6 +46,7 @@ def backup_group() -> None:
 
 backup_group.add_command(mark_command)
 backup_group.add_command(points_command)
+backup_group.add_command(references_command)
 
 
 @backup_group.command("run")

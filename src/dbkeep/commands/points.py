@@ -1,4 +1,4 @@
-"""`dbkeep backup mark` and `backup points`: the recovery points of an environment, from the controller."""
+"""`dbkeep backup mark`, `points` and `references`: one moment over all engines, from the controller."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dbkeep.backup.controller_points import list_points, set_point
+from dbkeep.backup.controller_references import check_references
 from dbkeep.commands.backup_options import (
     console,
     engines_option,
@@ -66,3 +67,35 @@ def skew(point: dict[str, Any]) -> str:
     """Return how far apart the engines are, and whose clocks say so where there are several."""
     clocks = " by the hosts' clocks" if len(point["hosts"]) > 1 else ""
     return f"{point['skew_seconds'] * 1000:.1f} ms apart{clocks}"
+
+
+@click.command("references")
+@environment_option
+@json_option
+def references_command(environment_name: str, as_json: bool) -> None:
+    """Compare what the stores say of each other: senders, participants and sessions are users. Exit 1: some are not."""
+    found = check_references(read_environment(environment_name))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        show_references(found)
+    raise SystemExit(1 if found["dangling"] else 0)
+
+
+def show_references(found: dict[str, Any]) -> None:
+    """Print what dangles, with a few ids, or that nothing does."""
+    if found.get("error"):
+        console.print(f"the references between the stores could not be compared: {found['error']}")
+        return
+    for row in found["references"]:
+        if row["dangling"]:
+            console.print(
+                f"{row['reference']}: {row['dangling']} name {row['missing_users']} users that do not exist, "
+                f"of {row['users']}"
+            )
+            for example in row["examples"]:
+                where = f" in {example['document']}" if example["document"] else ""
+                console.print(f"  user {example['user']}{where}")
+    if not found["dangling"]:
+        users = sum(row["users"] for row in found["references"])
+        console.print(f"nothing dangles between the stores: {users} references to users are good")

@@ -150,6 +150,8 @@ lock-path={folder}/lock
 spool-path={folder}/spool
 compress-type=zst
 start-fast=y
+[global:archive-push]
+archive-async=y
 [chat]
 pg1-path={folder}/pg/data
 pg1-socket-path={folder}/pg/socket

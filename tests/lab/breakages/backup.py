@@ -6,6 +6,8 @@ TIMER = "dbkeep-backup.timer"
 SETS = "/var/lib/dbkeep/backup/sets"
 SHIP = "dbkeep-ship.service"
 LOG = "/var/lib/dbkeep/backup/log"
+POINT = "dbkeep-point.timer"
+POINTS = "/var/lib/dbkeep/backup/points"
 DRILLS = "/var/lib/dbkeep/evidence"
 
 BACKUP = (
@@ -38,5 +40,10 @@ BACKUP = (
         ("BK-06",),
         "printf 'AGE-SECRET-KEY-1%058d\\n' 0 | tr 0 Q | sudo tee /root/probe-key >/dev/null",
         "sudo rm /root/probe-key",
+    ),
+    Breakage(
+        ("BK-11",),
+        f"sudo systemctl stop {POINT} && sudo mv {POINTS} {POINTS}.away",
+        f"sudo sh -c 'rm -rf {POINTS} && mv {POINTS}.away {POINTS}' && sudo systemctl start {POINT}",
     ),
 )

@@ -19,9 +19,10 @@ from dbkeep.backup.manifest import (
     write_part,
 )
 from dbkeep.backup.pgbackrest import error_line, findings
-from dbkeep.backup.postgresql import backup_type
+from dbkeep.backup.pgbackrest_engine import backup_type
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.retention import expired
+from dbkeep.backup.settings import PostgreSQLBackup
 from dbkeep.errors import DbkeepError, UsageError
 
 NOW = datetime(2026, 11, 22, 2, 14, 59, tzinfo=UTC)
@@ -131,14 +132,23 @@ def test_the_skew_of_a_set_is_the_distance_of_its_moments() -> None:
     assert skew_seconds([]) == 0.0
 
 
-def test_a_full_backup_is_due_when_the_newest_good_one_is_old() -> None:
+def test_the_backup_that_is_due_is_by_midnights_since_the_newest_good_one() -> None:
+    settings = PostgreSQLBackup(data_directory=Path("/data"), service="x", full_after_days=7, differential_after_days=1)
+
     def backup(days: float, kind: str = "full", *, error: bool = False) -> dict[str, object]:
         return {"type": kind, "error": error, "timestamp": {"stop": (NOW - timedelta(days=days)).timestamp()}}
 
-    assert backup_type([], NOW, 7) == "full"
-    assert backup_type([backup(6)], NOW, 7) == "incr"
-    assert backup_type([backup(8), backup(1, "incr")], NOW, 7) == "full"
-    assert backup_type([backup(8), backup(1, error=True)], NOW, 7) == "full"
+    def due(*backups: dict[str, object]) -> str:
+        return backup_type(backups, NOW, settings)
+
+    assert due() == "full"
+    assert due(backup(6)) == "diff"
+    assert due(backup(6), backup(0.05, "diff")) == "incr"
+    assert due(backup(6), backup(0.2, "diff")) == "diff", "four hours, but yesterday"
+    assert due(backup(6), backup(0.05, "incr")) == "diff"
+    assert due(backup(8), backup(1, "incr")) == "full"
+    assert due(backup(6.9)) == "full", "late by a timer's random delay"
+    assert due(backup(8), backup(1, error=True)) == "full"
 
 
 VERIFIED = """stanza: chat

@@ -14,8 +14,9 @@ from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import stores
 from dbkeep.backup.clock import in_order, is_past
+from dbkeep.backup.points import read_points
 from dbkeep.backup.prove_stores import prove_stores
-from dbkeep.backup.settings import BackupHost, read_host
+from dbkeep.backup.settings import BackupHost, PostgreSQLBackup, read_host
 from dbkeep.backup.ship import STATE, shipped_engines
 from dbkeep.backup.slices import newest_slice
 from dbkeep.checks.facts.files import describe_files
@@ -41,7 +42,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "sets": len(sets),
         "from_the_future": [name for name in manifest.set_ids(host.sets) if not is_past(manifest.time_of(name))],
         "recipients": len(host.settings.recipients),
-        "pgbackrest": _pgbackrest(host),
+        "postgresql": _postgresql(host),
         "files": describe_files([str(repository), f"{repository}/*", f"{repository}/sets/*/*"]),
         "timers": properties_of(
             units_of("--all", *TIMERS), ("ActiveState", "UnitFileState", "LastTriggerUSec", "Unit")
@@ -49,6 +50,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
         "stores": _stores(host),
         "log": _log(host),
+        "points": _points(host),
         "drill": _last_drill(host.settings.evidence),
         "identities_on_host": _identities(),
     }
@@ -92,22 +94,26 @@ def _stores(host: BackupHost) -> list[dict[str, Any]]:
     return [{**row, "lock_days": days[row["name"]], **held[row["name"]]} for row in prove_stores(host)]
 
 
-def _pgbackrest(host: BackupHost) -> dict[str, Any] | None:
-    """Return what pgBackRest says of its repository, and how many of its files do not begin as ciphertext."""
+def _postgresql(host: BackupHost) -> dict[str, Any] | None:
+    """Return what PostgreSQL's repository is sealed with, and how many of its files do not begin as ciphertext."""
     if host.settings.postgresql is None:
         return None
-    postgresql = host.settings.postgresql
+    root = host.settings.repository / "postgresql"
+    sealed = [path for path in (root / "wal").rglob("*") if _is_plain_file(path)]
+    files = [path for path in root.rglob("*") if _is_plain_file(path) and path not in sealed]
+    wrong = [path for path in files if not _begins_with(path, OPENSSL_SALT)]
+    wrong += [path for path in sealed if not _begins_with(path, AGE_HEADER)]
+    found = {"files": len(files) + len(sealed), "not_ciphertext": [str(path) for path in wrong][:5]}
+    if host.settings.postgresql.engine == "basebackup":
+        return {"cipher": "age", **found}
+    return {**_pgbackrest(host.settings.postgresql), **found}
+
+
+def _pgbackrest(postgresql: PostgreSQLBackup) -> dict[str, Any]:
     command = ["runuser", "-u", postgresql.os_user, "--", "pgbackrest"]
     options = [f"--config={postgresql.configuration}", f"--stanza={postgresql.stanza}", "--output=json", "info"]
     stanza = json_of(*command, *options)[0]
-    files = [path for path in (host.settings.repository / "postgresql").rglob("*") if _is_plain_file(path)]
-    return {
-        "status": stanza["status"]["message"],
-        "cipher": stanza["cipher"],
-        "backups": len(stanza["backup"]),
-        "files": len(files),
-        "not_ciphertext": [str(path) for path in files if not _begins_with(path, OPENSSL_SALT)][:5],
-    }
+    return {"status": stanza["status"]["message"], "cipher": stanza["cipher"], "backups": len(stanza["backup"])}
 
 
 def _is_plain_file(path: Path) -> bool:
@@ -121,6 +127,20 @@ def _begins_with(path: Path, prefix: bytes) -> bool:
             return stream.read(len(prefix)) == prefix
     except FileNotFoundError:
         return True  # it expired while we looked
+
+
+def _points(host: BackupHost) -> dict[str, Any]:
+    """Return how often a point is set, and the newest one's age, engines and skew."""
+    newest = max(read_points(host), key=lambda point: point.at, default=None)
+    return {
+        "every_minutes": host.settings.point_minutes,
+        "newest": newest
+        and {
+            "age_minutes": round((datetime.now(UTC) - newest.at).total_seconds() / 60, 1),
+            "engines": sorted(newest.fences),
+            "skew_seconds": newest.skew_seconds,
+        },
+    }
 
 
 def _log(host: BackupHost) -> dict[str, Any]:
