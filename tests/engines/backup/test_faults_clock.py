@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,10 @@ from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.verify import verify
 from dbkeep.evidence import now
 
-from .conftest import Site
+from .conftest import Site, fill, make_site
 from .stores import with_stores
 
-ENGINES = ("mongodb", "redis")
+ENGINES = ("redis",)
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
@@ -39,6 +40,14 @@ def run_with_clock(host: BackupHost, shift: timedelta, monkeypatch: pytest.Monke
     (taken,) = set(set_ids(host.sets)) - before
     assert abs(time_of(taken) - now() - shift) < timedelta(hours=2)
     return taken
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Site]:
+    """A host with Redis alone."""
+    with make_site(folder, engines=ENGINES) as made:
+        fill(made)
+        yield made
 
 
 @pytest.fixture

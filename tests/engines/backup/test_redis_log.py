@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
+import re
+import subprocess
 import tempfile
 import threading
 import time
@@ -13,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import redis
 
 from dbkeep.backup.append_only_file import HELD, Position
 from dbkeep.backup.log_redis import ENGINE
@@ -20,6 +24,7 @@ from dbkeep.backup.manifest import RecoveryPoint
 from dbkeep.backup.restore_redis import replace
 from dbkeep.backup.ship import lost_since_newest_set
 from dbkeep.backup.slices import Slice, log_folder, read_slices, remove_unfinished
+from dbkeep.environment import checkout
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect
 from dbkeep.sandbox import redis as sandbox
@@ -275,3 +280,34 @@ def test_an_instance_without_the_log_that_a_restore_needs_is_refused(instance: I
         instance.cut()
     with pytest.raises(DbkeepError, match="appendonly is off: no point can be set"):
         instance.mark("nowhere")
+
+
+def test_the_recovery_kit_restores_to_a_second_without_dbkeep(instance: Instance) -> None:
+    instance.write(5)
+    part = instance.take()
+    instance.write(5)
+    instance.rewrite()
+    instance.cut()
+    second, least, most = write_over_a_second(instance)
+    instance.cut()
+    page = (checkout() / "docs" / "recovery-kit.md").read_text(encoding="utf-8")
+    (commands,) = [block for block in re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S) if "check-aof" in block]
+    identity = instance.folder / "identity"
+    identity.write_text(instance.identity, encoding="ascii")
+    kit = instance.host.settings.repository
+    environment = {"KIT": kit, "IDENTITY": identity, "SET": part.set_id, "TIME": second.isoformat()}
+    subprocess.run(
+        ["sh", "-e", "-c", commands],
+        env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in environment.items()}},
+        check=True,
+    )
+    with redis.Redis(unix_socket_path=str(kit / "redis" / "redis.sock")) as client:
+        loaded = False
+        while not loaded:
+            with suppress(redis.RedisError):
+                loaded = bool(client.exists(LIST))
+            time.sleep(0.05)
+        found = [int(number) for number in client.lrange(LIST, 0, -1)]
+        client.shutdown(nosave=True)
+    assert least <= len(found) <= most
+    assert found == numbers(len(found))
