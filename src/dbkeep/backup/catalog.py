@@ -20,9 +20,9 @@ def catalog(host: BackupHost, store: str = LOCAL) -> dict[str, Any]:
     """
     damaged: list[str] = []
     if store == LOCAL:
-        found = [part for parts in read_sets(host.sets, damaged) for part in parts.values()]
+        found = [part for parts in read_sets(host.sets, host.settings.signing_keys, damaged) for part in parts.values()]
     else:
-        found = read_copies(open_store(host, store), damaged)
+        found = read_copies(open_store(host, store), host.settings.signing_keys, damaged)
     return {"parts": [part.model_dump(mode="json") for part in found], "damaged": damaged, "stores": stores(host)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -14,20 +14,12 @@ from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.settings import ALL, LOCAL, BackupSettings, PostgreSQLBackup, S3StoreSettings
 from dbkeep.engines import NAMES
 from dbkeep.environment import Environment, Host, checkout
-from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.errors import UsageError
 from dbkeep.evidence import now, record, write
 from dbkeep.remote import call
 
 Show = Callable[[str], None]
 Placed = dict[Host, list[str]]
-
-
-class DrillFailedError(DbkeepError):
-    """A copy could not be restored or differs; `evidence` is the whole record."""
-
-    def __init__(self, message: str, evidence: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.evidence = evidence
 
 
 def placed(environment: Environment, engines: Sequence[str] = ()) -> Placed:
@@ -47,24 +39,28 @@ def placed(environment: Environment, engines: Sequence[str] = ()) -> Placed:
     return found
 
 
-def _ask(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
+def ask(requests: Mapping[Host, dict[str, Any]], word: str, show: Show) -> dict[Host, dict[str, Any]]:
     """Ask all hosts at once and return their answers; raises the first error when every host has ended."""
 
     def one(host: Host) -> dict[str, Any]:
-        prefix = f"{host.name}: " if len(where) > 1 else ""
-        asked = {**request, "engines": where[host]}
-        return call(host, ["backup", word], asked, on_progress=lambda line: show(f"{prefix}{line}"))
+        prefix = f"{host.name}: " if len(requests) > 1 else ""
+        return call(host, ["backup", word], requests[host], on_progress=lambda line: show(f"{prefix}{line}"))
 
-    with ThreadPoolExecutor(max_workers=len(where)) as pool:
-        running = {host: pool.submit(one, host) for host in where}
+    with ThreadPoolExecutor(max_workers=len(requests)) as pool:
+        running = {host: pool.submit(one, host) for host in requests}
     return {host: future.result() for host, future in running.items()}
+
+
+def ask_for_engines(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
+    """Ask every host as `ask` does, each for the engines that it holds."""
+    return ask({host: {**request, "engines": engines} for host, engines in where.items()}, word, show)
 
 
 def run_backup(
     environment: Environment, engines: Sequence[str] = (), *, on_progress: Show = lambda _: None
 ) -> dict[str, Any]:
     """Take one backup set of all hosts now and return its view. Raises DbkeepError with the failing host's line."""
-    answers = _ask(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
+    answers = ask_for_engines(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
     return view([part for answer in answers.values() for part in answer["parts"]])
 
 
@@ -131,7 +127,7 @@ def copy_sets(environment: Environment, again: str | None = None, *, on_progress
 
     Raises DbkeepError with the line of a host where a store failed.
     """
-    answers = _ask(placed(environment), "copy", {"again": again}, on_progress)
+    answers = ask({host: {"again": again} for host in placed(environment)}, "copy", on_progress)
     return sorted(
         f"{part} to {name}"
         for answer in answers.values()
@@ -145,7 +141,9 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
     `copies` says of every copy whether all its parts are good.
     """
-    answers = _ask(placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None)
+    answers = ask_for_engines(
+        placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None
+    )
     problems = {engine: found for answer in answers.values() for engine, found in answer["problems"].items()}
     copies: dict[str, bool] = {}
     for answer in answers.values():
@@ -156,7 +154,7 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
 def prove_stores(environment: Environment, *, prepare: bool = False) -> list[dict[str, Any]]:
     """Return what every host proved of every store, with `prepare` after making it ready: a row for each."""
-    answers = _ask(placed(environment), "stores", {"prepare": prepare}, lambda _: None)
+    answers = ask({host: {"prepare": prepare} for host in placed(environment)}, "stores", lambda _: None)
     return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["stores"]]
 
 
@@ -178,84 +176,6 @@ def store_policy(environment: Environment, name: str) -> dict[str, Any]:
     raise UsageError(f"backup_stores of environment {environment.name} has no S3 store {name!r}; there is {names}")
 
 
-def restore_plan(
-    environment: Environment, set_id: str, engines: Sequence[str] = (), store: str = LOCAL
-) -> list[dict[str, Any]]:
-    """Return for every engine what a restore of the set would replace and lose."""
-    answers = _ask(placed(environment, engines), "plan", {"set_id": set_id, "store": store}, lambda _: None)
-    return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["parts"]]
-
-
-def run_restore(
-    environment: Environment,
-    set_id: str,
-    engines: Sequence[str] = (),
-    *,
-    store: str = LOCAL,
-    identity: str | None = None,
-    on_progress: Show = lambda _: None,
-) -> dict[str, Any]:
-    """Put a set in place of the live data on every host and return the evidence, one entry an engine."""
-    started = now()
-    request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = _ask(placed(environment, engines), "restore", request, on_progress)
-    restored = {
-        engine: {"host": host.name, **found}
-        for host, answer in answers.items()
-        for engine, found in answer["observed"]["engines"].items()
-    }
-    observed = {"set_id": set_id, "store": store, "engines": restored}
-    return _keep(environment, "restore", started, passed=True, observed=observed)
-
-
-def run_drill(
-    environment: Environment,
-    set_id: str | None = None,
-    engines: Sequence[str] = (),
-    *,
-    store: str = LOCAL,
-    identity: str | None = None,
-    on_progress: Show = lambda _: None,
-) -> dict[str, Any]:
-    """Drill a set (the newest without an id) on every host; return the evidence, kept in the checkout's evidence/ENV.
-
-    Raises DrillFailedError with the first thing that failed.
-    """
-    set_id = set_id or newest_set(environment, engines, store)
-    started = now()
-    request = {"set_id": set_id, "store": store, "identity": identity or vault_identity(environment)}
-    answers = _ask(placed(environment, engines), "drill", request, on_progress)
-    results = {
-        engine: {"host": host.name, **found}
-        for host, answer in answers.items()
-        for engine, found in answer["observed"]["engines"].items()
-    }
-    moments = [datetime.fromisoformat(result["recovery_point"]) for result in results.values()]
-    observed = {
-        "set_id": set_id,
-        "store": store,
-        "engines": results,
-        "skew_seconds": skew_seconds(moments),
-        "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
-        "rto_seconds": max(answer["observed"]["rto_seconds"] for answer in answers.values()),
-    }
-    evidence = _keep(
-        environment, "drill", started, passed=all(r["passed"] for r in results.values()), observed=observed
-    )
-    for engine, result in results.items():
-        if not result["passed"]:
-            raise DrillFailedError(f"drill of set {set_id}: {result['host']}: {engine}: {reason(result)}", evidence)
-    return evidence
-
-
-def reason(result: dict[str, Any]) -> str:
-    """Return why one engine's drill failed, in one line."""
-    if result["error"]:
-        return str(result["error"])
-    first = next(assertion for assertion in result["assertions"] if not assertion["holds"])
-    return f"{first['what']}: expected {first['expected']}, observed {first['observed']}"
-
-
 def vault_identity(environment: Environment) -> str:
     """Return the age identity in the environment's vault; raises UsageError when it is kept elsewhere."""
     identity = environment.secrets.get("backup", {}).get("age_identity")
@@ -267,9 +187,10 @@ def vault_identity(environment: Environment) -> str:
     return str(identity)
 
 
-def _keep(
+def keep(
     environment: Environment, kind: str, started: datetime, *, passed: bool, observed: dict[str, Any]
 ) -> dict[str, Any]:
+    """Write a record of `kind` to the checkout's evidence/ENV and return it."""
     evidence = record(kind, started=started, passed=passed, observed=observed)
     write(evidence, checkout() / "evidence" / environment.name)
     return evidence

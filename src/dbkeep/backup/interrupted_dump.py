@@ -42,7 +42,7 @@ def require_there(client: Client, collection: Collection) -> None:
 def require_same_shape(client: Client, database: str, since: Timestamp) -> None:
     """Raise CollectionGoneError when collections, indexes or views changed after the cluster time `since`.
 
-    Their lists are of the present, not of a snapshot; a log that is replayed after `since` must find what was there then.
+    Their lists are of the present, not of a snapshot; a log that is replayed must find what was there at `since`.
     """
     changes = [
         {"op": "c", "ns": f"{database}.$cmd"},

@@ -46,7 +46,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
             found = _nothing_since(newest, at)
         else:
             found = _since(host, connection, newest, at)
-    write_slice(host.settings.repository, found)
+    found = write_slice(host.settings.repository, found, host.settings.signing_key_file)
     return [found]
 
 
@@ -126,7 +126,9 @@ def _beginning(host: BackupHost, archive: WalArchive, last: str, at: datetime, s
             f"postgresql: WAL segment {last} is not in the repository although it was archived: it was let go for want "
             "of space (archive-push-queue-max) or deleted; look at the disk, then take a set"
         )
-    for part in (parts[ENGINE] for parts in reversed(read_sets(host.sets)) if ENGINE in parts):
+    for part in (
+        parts[ENGINE] for parts in reversed(read_sets(host.sets, host.settings.signing_keys)) if ENGINE in parts
+    ):
         point, timeline = part.details["segment"], int(state["timeline"], 16)
         same = (part.details["system_identifier"], part.details["timeline"]) == (state["system_identifier"], timeline)
         if same and not archive.missing(point, last):

@@ -47,7 +47,13 @@ def lifecycle(store: S3StoreSettings, keep_days: int, full_after_days: int) -> d
     return {
         "Rules": [
             _rule(f"dbkeep {name}", f"{store.prefix}{name}", kept)
-            for name, kept in (("sets/", days), ("postgresql/", days + full_after_days), (CANARY, CANARY_DAYS))
+            for name, kept in (
+                ("sets/", days),
+                ("log/", days),
+                ("points/", days),
+                ("postgresql/", days + full_after_days),
+                (CANARY, CANARY_DAYS),
+            )
         ]
     }
 

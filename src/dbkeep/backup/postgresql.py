@@ -144,8 +144,8 @@ def collect(job: Job, point: Fence) -> Part:
 
 def _digests(job: Job, paths: list[Path]) -> tuple[StoredFile, ...]:
     """Return the entries of files in the repository, those of earlier parts and slices as they are there."""
-    earlier = [parts[ENGINE] for parts in read_sets(job.host.sets) if ENGINE in parts]
-    log = read_slices(job.settings.repository, ENGINE)
+    earlier = [parts[ENGINE] for parts in read_sets(job.host.sets, job.settings.signing_keys) if ENGINE in parts]
+    log = read_slices(job.settings.repository, ENGINE, job.settings.signing_keys)
     known = {stored.name: stored for part in earlier for stored in part.repository_files}
     known |= {stored.name: stored for found in log for stored in found.repository_files}
     return digest(job.settings.repository, paths, known)

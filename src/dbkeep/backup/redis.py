@@ -1,16 +1,18 @@
 """Redis: the RDB snapshot of the instance that must survive; every other instance is declared as not backed up.
 
-BGSAVE forks at the fence, so the dump is the state of that moment. Key totals come from redis-check-rdb reading the
-very file that is stored.
+A rewrite of the append-only file forks at the fence: its base is a dump of that moment, and the incremental file that
+it begins has every command from there on. So a set and the slices after it meet at a byte. Key totals come from
+redis-check-rdb reading the very file that is stored.
 """
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO, cast
 import redis
 from redis.exceptions import RedisError
 
+from dbkeep.backup.append_only_file import Position, hold, settled
 from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.manifest import Count, Part
 from dbkeep.backup.sealed_file import BLOCK, seal
@@ -26,12 +29,18 @@ from dbkeep.engines import engine
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.connect import connect
 from dbkeep.redis.server import server
-from dbkeep.settings import RedisInstance, RedisServer, RedisSettings
+from dbkeep.settings import RedisInstance, RedisSettings
 
 FILE_NAME = "dump.rdb.zst.age"
-MARKER = "dbkeep:point"
 SAVE_SECONDS = 3600
-CONFIGURATION = ("dir", "dbfilename", "appendonly", "appenddirname", "appendfilename")
+FENCE_SECONDS = 60
+CONFIGURATION = ("dir", "dbfilename", "appenddirname", "appendfilename")
+# redis/instances.yml declares them; without the last one a restore to a time has nothing to go by.
+NEEDED = {"appendonly": "yes", "aof-use-rdb-preamble": "yes", "aof-timestamp-enabled": "yes"}
+CHILDREN = ("rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled")
+# redis/keyspaces.yml declares it.
+MARKER = "dbkeep:point"
+MARKER_SECONDS = 86400
 
 
 def instance_counts(settings: RedisSettings, name: str) -> dict[str, int]:
@@ -41,53 +50,54 @@ def instance_counts(settings: RedisSettings, name: str) -> dict[str, int]:
 
 
 def prepare(job: Job) -> None:
-    """Look at the instance and wait for a save that runs already. Raises DbkeepError when that does not end."""
+    """Look at the instance and wait until none of its children runs.
+
+    Raises DbkeepError when that does not end, UsageError when its append-only file is not as a set needs it.
+    """
     with connect(*_instance(job)) as client:
-        _wait_for_save(client)
+        _wait_for_children(client)
         job.facts["version"] = server(_info(client, "server")).short
-        configuration = cast(dict[str, str], client.config_get(*CONFIGURATION))
+        configuration = cast(dict[str, str], client.config_get(*CONFIGURATION, *NEEDED))
+        for setting, value in NEEDED.items():
+            if configuration.get(setting) != value:
+                raise UsageError(f"redis {_instance(job)[0]}: a backup needs {setting} {value}; run `dbkeep apply`")
         job.facts["configuration"] = configuration
         job.facts["functions"] = len(client.function_list())
+    hold(_data_directory(job))
     job.facts["before"] = instance_counts(job.host.with_redis()[1], _instance(job)[0])
 
 
 def fence(job: Job) -> Fence:
-    """Start the save; its child process holds the state of this moment. Raises DbkeepError when it cannot start."""
-    with connect(*_instance(job)) as client:
-        job.facts["saves"] = int(_info(client, "persistence").get("rdb_saves", 0))
+    """Start the rewrite; its child process holds the state of this moment. Raises DbkeepError when it cannot start."""
+    with connect(*_instance(job)) as client, settled(_data_directory(job)):
+        before = _info(client, "persistence")["aof_rewrites"]
         try:
-            client.bgsave(schedule=False)
+            client.bgrewriteaof()
         except RedisError as error:
-            raise DbkeepError(f"redis {_instance(job)[0]}: BGSAVE refused: {error}; try again") from None
-    at = datetime.now(UTC)
-    return Fence(at=at, name=f"bgsave {at.isoformat(timespec='milliseconds')}")
-
-
-def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
-    """Connect, call `ready` and write `name` into the append-only file, by a key that expires soon."""
-    backup, settings = host.with_redis()
-    with connect(backup.instance, settings.instances[backup.instance]) as client:
-        ready()
-        client.set(MARKER, name, ex=1)
-        return Fence(at=datetime.now(UTC), name=name)
+            raise DbkeepError(f"redis {_instance(job)[0]}: BGREWRITEAOF refused: {error}; try again") from None
+        # It is only scheduled when a save began after `prepare`.
+        _wait(lambda: _info(client, "persistence")["aof_rewrites"] > before, FENCE_SECONDS)
+        held = hold(_data_directory(job))
+        at = datetime.now(UTC)
+    return Fence(at=at, name=str(Position(held.incarnation, held.last, 0)))
 
 
 def collect(job: Job, point: Fence) -> Part:
-    """Wait for the save, store its file and return the part. Raises DbkeepError when the save or the file is bad."""
+    """Wait for the rewrite, store its base and return the part. Raises DbkeepError when one of them is bad."""
     backup, settings = job.host.with_redis()
     name = backup.instance
-    with connect(*_instance(job)) as client:
-        _wait_for_save(client)
-        state = _info(client, "persistence")
-        if state["rdb_last_bgsave_status"] != "ok" or int(state.get("rdb_saves", 1)) == job.facts["saves"]:
-            raise DbkeepError(f"redis {name}: BGSAVE failed; read the log of {backup.service} (disk full, no memory?)")
+    # While the child writes.
     after = instance_counts(settings, name)
-    configuration = job.facts["configuration"]
-    dump = Path(configuration["dir"]) / configuration["dbfilename"]
-    # The open file stays this dump even when the server's own next save replaces the name.
-    with dump.open("rb") as stream:
-        keys, expires = check_dump(stream, settings.server)
-        stored = seal(_blocks(stream), job.folder / FILE_NAME, job.settings.recipients)
+    with connect(*_instance(job)) as client:
+        _wait_for_children(client)
+        if _info(client, "persistence")["aof_last_bgrewrite_status"] != "ok":
+            raise DbkeepError(
+                f"redis {name}: BGREWRITEAOF failed; read the log of {backup.service} (disk full, no memory?)"
+            )
+    # The open file stays this dump even when the server's own next rewrite removes the name.
+    with _open_base(job, point) as stream:
+        checked = CheckedDump(stream, settings)
+        stored = seal(checked.blocks(), job.folder / FILE_NAME, job.settings.recipients)
     return job.part(
         point,
         server_version=job.facts["version"],
@@ -99,50 +109,113 @@ def collect(job: Job, point: Fence) -> Part:
         not_backed_up=tuple(sorted(other for other in settings.instances if other != name)),
         details={
             "instance": name,
-            "keys": keys,
-            "keys_with_expiry": expires,
+            "keys": checked.keys,
+            "keys_with_expiry": checked.expires,
             "functions": job.facts["functions"],
-            "configuration": configuration,
+            "configuration": job.facts["configuration"],
         },
     )
 
 
-def check_dump(stream: BinaryIO, server: RedisServer) -> tuple[int, int]:
+def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
+    """Connect, call `ready` and write `name` into the append-only file, as the value of a key.
+
+    A restore to it ends right after that. Raises DbkeepError when the instance writes no append-only file.
+    """
+    backup, settings = host.with_redis()
+    with connect(backup.instance, settings.instances[backup.instance]) as client:
+        ready()
+        client.set(MARKER, name, ex=MARKER_SECONDS)
+        at = datetime.now(UTC)
+        if not _info(client, "persistence")["aof_enabled"]:
+            raise DbkeepError(f"redis {backup.instance}: appendonly is off: no point can be set; run `dbkeep apply`")
+    return Fence(at=at, name=name)
+
+
+def check_dump(stream: BinaryIO, settings: RedisSettings) -> tuple[int, int]:
     """Return how many keys an RDB file holds and how many of them expire, as the server's own tool reads it.
 
     Raises UsageError when the tool is missing, DbkeepError when it finds the file damaged.
     """
-    tool, descriptor = f"{server}-check-rdb", stream.fileno()
+    checked = CheckedDump(stream, settings)
+    for _ in checked.blocks():
+        pass
+    return checked.keys, checked.expires
+
+
+class CheckedDump:
+    """An RDB file that the server's own tool reads along with whoever reads its `blocks`.
+
+    After the last one `keys` says how many there are and `expires` how many of them expire.
+    """
+
+    def __init__(self, stream: BinaryIO, settings: RedisSettings) -> None:
+        self._stream = stream
+        self._tool = check_tool(settings, "rdb")
+        self.keys = self.expires = 0
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the content; raises DbkeepError after it when the tool finds it damaged."""
+        with subprocess.Popen(
+            [*self._tool, "/dev/stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False
+        ) as process:
+            assert process.stdin is not None  # noqa: S101 - for the type checker
+            assert process.stdout is not None  # noqa: S101 - for the type checker
+            while block := self._stream.read(BLOCK):
+                # A tool that has found damage reads no more.
+                with suppress(BrokenPipeError):
+                    process.stdin.write(block)
+                yield block
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            output = process.stdout.read().decode(errors="replace")
+        found = {name: int(number) for number, name in re.findall(r"(\d+) (keys read|expires)\b", output)}
+        if process.returncode != 0 or "RDB looks OK" not in output:
+            reason = (output.strip().splitlines() or ["no output"])[-1]
+            name = Path(self._tool[-1]).name
+            raise DbkeepError(f"redis: the dump is damaged: {name} says {reason}; save again")
+        self.keys, self.expires = found["keys read"], found["expires"]
+
+
+def check_tool(settings: RedisSettings, kind: str) -> list[str]:
+    """Return the command that runs the server's own check-`kind` (rdb, aof); raises UsageError when it is missing."""
+    name = f"{settings.server}-check-{kind}"
+    if settings.command:
+        return [*settings.command[:-1], str(Path(settings.command[-1]).with_name(name))]
+    if not shutil.which(name):
+        raise UsageError(f"{name} is not installed; install {settings.server}-tools")
+    return [name]
+
+
+def _open_base(job: Job, point: Fence) -> BinaryIO:
+    """Open the base of the rewrite that began at `point`; raises DbkeepError when a later one has replaced it."""
+    held = hold(_data_directory(job))
     try:
-        done = subprocess.run(
-            [tool, f"/proc/self/fd/{descriptor}"],
-            pass_fds=(descriptor,),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        if held.first == Position.parse(point.name).sequence:
+            return held.base.open("rb")
     except FileNotFoundError:
-        raise UsageError(f"{tool} is not installed; install {server}-tools") from None
-    found = {name: int(number) for number, name in re.findall(r"(\d+) (keys read|expires)\b", done.stdout)}
-    if done.returncode != 0 or "RDB looks OK" not in done.stdout:
-        reason = (done.stdout.strip().splitlines() or ["no output"])[-1]
-        raise DbkeepError(f"redis: the dump is damaged: {tool} says {reason}; save again")
-    return found["keys read"], found["expires"]
+        pass
+    raise DbkeepError(f"redis {_instance(job)[0]}: the append-only file was rewritten again meanwhile; try again")
 
 
-def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    os.lseek(stream.fileno(), 0, os.SEEK_SET)
-    while block := stream.read(BLOCK):
-        yield block
+def _data_directory(job: Job) -> Path:
+    return job.host.with_redis()[0].data_directory
 
 
-def _wait_for_save(client: redis.Redis) -> None:
-    deadline = time.monotonic() + SAVE_SECONDS
-    while _info(client, "persistence")["rdb_bgsave_in_progress"]:
+def _wait_for_children(client: redis.Redis) -> None:
+    def idle() -> bool:
+        state = _info(client, "persistence")
+        return not any(state[name] for name in CHILDREN)
+
+    _wait(idle)
+
+
+def _wait(reached: Callable[[], bool], seconds: float = SAVE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
         if time.monotonic() > deadline:
-            raise DbkeepError(f"redis: a save runs for more than {SAVE_SECONDS} s; look at the disk of the host")
-        time.sleep(0.05)
+            raise DbkeepError(f"redis: a save runs for more than {seconds} s; look at the disk of the host")
+        time.sleep(0.01)
 
 
 def _info(client: redis.Redis, section: str) -> dict[str, Any]:

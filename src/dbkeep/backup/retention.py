@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from dbkeep import evidence
+from dbkeep.backup.clock import ages_from, is_past
 from dbkeep.backup.manifest import time_of
 from dbkeep.backup.settings import BackupHost
 
@@ -27,9 +28,10 @@ def expired(
 def expired_sets(host: BackupHost, set_ids: Sequence[str]) -> list[str]:
     """Return those of `set_ids` that this host's settings and drills let go now, oldest first."""
     drills = evidence.read_all("drill", host.settings.evidence)
+    past = [set_id for set_id in sorted(set_ids) if is_past(time_of(set_id))]
     return expired(
-        set_ids,
-        evidence.now(),
+        past,
+        ages_from([time_of(set_id) for set_id in past]),
         keep_days=host.settings.keep_days,
         keep_minimum=host.settings.keep_minimum,
         drilled={drill["observed"]["set_id"] for drill in drills if drill["result"] == "passed"},

@@ -27,6 +27,7 @@ from dbkeep.backup.recovery_point import set_fences
 from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.sealed_file import read_recipients
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.signature import check_key
 from dbkeep.backup.slices import prune_slices
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, record, write
@@ -60,6 +61,7 @@ def run(
     already has such a part, BusyError when another run holds the repository.
     """
     read_recipients(host.settings.recipients)
+    check_key(host.settings.signing_key_file, host.settings.signing_keys)
     chosen = host.chosen(tuple(engines or ()))
     slot = set_id is None
     set_id = set_id or set_id_of(now(), host.settings.slot_minutes)
@@ -154,7 +156,7 @@ def _collect(jobs: dict[str, Job], attempts: Attempts) -> list[Part]:
 
 def _complete(backup: EngineBackup, job: Job, point: Fence) -> Part:
     part = backup.collect(job, point)
-    write_part(job.folder, part)
+    write_part(job.folder, part, job.settings.signing_key_file)
     return part
 
 
@@ -196,7 +198,7 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
 def _prune_log(host: BackupHost) -> None:
     """Let go the slices before the oldest set of their engine, unless a damaged manifest hides which one that is."""
     damaged: list[str] = []
-    sets = read_sets(host.sets, damaged)
+    sets = read_sets(host.sets, host.settings.signing_keys, damaged)
     for engine in host.engines:
         points = [parts[engine].recovery_point.at for parts in sets if engine in parts]
         if points and not damaged:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from dbkeep.backup.copies import newest_copy, read_copies, read_copy
 from dbkeep.backup.manifest import NEWEST, Part, RecoveryPoint, newest, read_part, read_sets
 from dbkeep.backup.points import fences_of, find_points
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.slices import Slice, chain_after, log_folder, parse_slice, slice_keys, slice_name
+from dbkeep.backup.slice_copies import read_slice_of
+from dbkeep.backup.slices import Slice, chain_after, log_folder, slice_keys, slice_name
 from dbkeep.backup.store import Store, open_store
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now
 
 # A moment is one of the seconds that Redis writes into its log: the engines agree to that, not better.
 TIME_SKEW = timedelta(seconds=1)
+# Longer than MongoDB waits for a majority of a fence.
+MARGIN = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ class Target:
 class Chosen:
     """What brings one engine to a target: the newest set before it, and the slices from there to `point`.
 
-    `point` is None where the set's own recovery point is the target.
+    `point` is None where the set's own recovery point is the target. `margin` are the slices just before: a position is
+    a little older than the moment at which the host knew it, and the engine says which slice holds it.
     """
 
     part: Part
     point: RecoveryPoint | None = None
     slices: tuple[Slice, ...] = ()
+    margin: tuple[Slice, ...] = ()
 
     @property
     def at(self) -> datetime:
@@ -100,17 +104,18 @@ def choose(host: BackupHost, target: Target, engines: tuple[str, ...], store: st
 
 
 def _set(host: BackupHost, store: Store | None, set_id: str, engines: tuple[str, ...]) -> dict[str, Part]:
+    keys = host.settings.signing_keys
     if store is None:
-        set_id = newest(host.sets, engines) if set_id == NEWEST else set_id
-        return {engine: read_part(host.sets, set_id, engine) for engine in engines}
-    set_id = newest_copy(store, engines) if set_id == NEWEST else set_id
-    return {engine: read_copy(store, set_id, engine) for engine in engines}
+        set_id = newest(host.sets, engines, keys) if set_id == NEWEST else set_id
+        return {engine: read_part(host.sets, set_id, engine, keys) for engine in engines}
+    set_id = newest_copy(store, engines, keys) if set_id == NEWEST else set_id
+    return {engine: read_copy(store, set_id, engine, keys) for engine in engines}
 
 
 def _parts(host: BackupHost, store: Store | None) -> list[Part]:
     if store is not None:
-        return read_copies(store)
-    return [part for parts in read_sets(host.sets) for part in parts.values()]
+        return read_copies(store, host.settings.signing_keys)
+    return [part for parts in read_sets(host.sets, host.settings.signing_keys) for part in parts.values()]
 
 
 def _carried(host: BackupHost, store: Store | None, parts: Sequence[Part], engine: str, point: RecoveryPoint) -> Chosen:
@@ -122,11 +127,12 @@ def _carried(host: BackupHost, store: Store | None, parts: Sequence[Part], engin
         )
     part = max(before, key=lambda part: part.recovery_point.at)
     after = part.recovery_point.at
+    found = slices_between(host, store, engine, after - MARGIN, point.at)
     try:
-        chain = chain_after(slices_between(host, store, engine, after, point.at), after, point.at)
+        chain = chain_after(found, after, point.at)
     except DbkeepError as error:
         raise DbkeepError(f"{engine}: from set {part.set_id} on: {error}") from None
-    return Chosen(part, point, tuple(chain))
+    return Chosen(part, point, tuple(chain), tuple(found[: found.index(chain[0])]))
 
 
 def slices_between(host: BackupHost, store: Store | None, engine: str, after: datetime, until: datetime) -> list[Slice]:
@@ -140,12 +146,4 @@ def slices_between(host: BackupHost, store: Store | None, engine: str, after: da
     keys = slice_keys(there, engine)
     names = [PurePosixPath(key).stem for key in keys]
     wanted = keys[bisect_left(names, slice_name(after)) : bisect_right(names, slice_name(until)) + 1]
-    return [_read(repository, store, key) for key in wanted]
-
-
-def _read(repository: Path, store: Store | None, key: str) -> Slice:
-    if store is None:
-        return parse_slice((repository / key).read_bytes(), key, str(repository / key))
-    content = io.BytesIO()
-    store.get(key, content)
-    return parse_slice(content.getvalue(), key, f"store {store.name}: {key}")
+    return [read_slice_of(host, store, key) for key in wanted]

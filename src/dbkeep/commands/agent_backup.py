@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import TypeVar
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from dbkeep.backup.beside import how_to_reach, restore_beside, serving
 from dbkeep.backup.catalog import catalog
+from dbkeep.backup.claims import read_claims
 from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
 from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.points import mark
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.prove_stores import prove_stores
+from dbkeep.backup.references import REFERENCES, as_json, compare_here, missing, named_users
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
@@ -90,14 +95,35 @@ class VerifyRequest(SetRequest):
     store: str = ALL
 
 
+class NamedUsersRequest(Request):
+    """`reference` is the name of one of REFERENCES, `after` what the page before said."""
+
+    reference: str
+    after: str = ""
+
+
+class MissingUsersRequest(Request):
+    ids: list[str]
+
+
 class IdentityRequest(SetRequest):
     """The identity is used in memory and goes nowhere else."""
 
     identity: SecretStr
 
 
+class DrillRequest(IdentityRequest):
+    """`claims` are what dbkeep.backup.claims made of the declared state; `strict` says that the set is the newest."""
+
+    claims: dict[str, Any] = {}
+    strict: bool = True
+
+
 class RestoreRequest(TargetRequest):
+    """With `directory` it is restored beside the running engines, into that folder."""
+
     identity: SecretStr
+    directory: Path | None = None
 
 
 R = TypeVar("R", bound=Request)
@@ -179,16 +205,39 @@ def plan_command() -> None:
 def restore_command() -> None:
     """Put a set, a point or a moment in place of the live data and answer with the evidence."""
     asked = request(RestoreRequest)
-    identity = asked.identity.get_secret_value()
-    answer(restore(read_host(), asked.target(), asked.engines, identity, store=asked.store, progress=progress))
+    identity, target = asked.identity.get_secret_value(), asked.target()
+    if asked.directory:
+        found = restore_beside(
+            read_host(), target, asked.engines, identity, asked.directory, store=asked.store, progress=progress
+        )
+        answer(found)
+        return
+    answer(restore(read_host(), target, asked.engines, identity, store=asked.store, progress=progress))
+
+
+@agent_backup_group.command("serve")
+@click.argument("directory", type=click.Path(path_type=Path))
+def serve_command(directory: Path) -> None:
+    """Start the servers of what was restored into DIRECTORY, say how to reach them, and stop them on Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with serving(read_host(), directory) as copies:
+        for line in how_to_reach(copies):
+            click.echo(line)
+        stop.wait()
 
 
 @agent_backup_group.command("drill")
 def drill_command() -> None:
     """Restore a set into throw-away engines on this host and answer with the evidence, also when it failed."""
-    asked = request(IdentityRequest)
+    asked = request(DrillRequest)
     identity = asked.identity.get_secret_value()
-    answer(drill(read_host(), asked.set_id, asked.engines, identity, store=asked.store, progress=progress))
+    evidence = drill(
+        read_host(), asked.set_id, asked.engines, identity,
+        store=asked.store, claimed=read_claims(asked.claims), strict=asked.strict, progress=progress,
+    )  # fmt: skip
+    answer(evidence)
 
 
 @agent_backup_group.command("mark")
@@ -204,3 +253,27 @@ def points_command() -> None:
     """Answer with the points of this host and from where each can be restored."""
     request(Request)
     answer(points_catalog(read_host()))
+
+
+@agent_backup_group.command("references")
+def references_command() -> None:
+    """Compare the references between the stores of this host and answer with what dangles."""
+    request(Request)
+    answer(as_json(compare_here(read_host())))
+
+
+@agent_backup_group.command("named-users")
+def named_users_command() -> None:
+    """Answer with a page of the users that one place of this host names."""
+    asked = request(NamedUsersRequest)
+    for reference in REFERENCES:
+        if reference.name == asked.reference:
+            answer(asdict(named_users(read_host(), reference, asked.after)))
+            return
+    raise UsageError(f"the request's reference: {asked.reference!r} is none of {[r.name for r in REFERENCES]}")
+
+
+@agent_backup_group.command("missing-users")
+def missing_users_command() -> None:
+    """Answer with those of the request's ids that no user has."""
+    answer({"missing": missing(read_host(), request(MissingUsersRequest).ids)})

@@ -1,85 +1,45 @@
-"""`dbkeep backup`, `restore` and `drill`: the backup sets of an environment, from the controller."""
+"""`dbkeep backup`: the backup sets and points of an environment, from the controller."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 from rich.filesize import decimal
 
 from dbkeep.backup.controller import (
-    DrillFailedError,
     copy_sets,
     newest_set,
     prove_stores,
     read_catalog,
-    reason,
-    restore_plan,
     run_backup,
-    run_drill,
-    run_restore,
     store_policy,
     verify_set,
 )
 from dbkeep.backup.escrow import write_escrow
 from dbkeep.backup.settings import ALL, LOCAL
-from dbkeep.engines import NAMES
+from dbkeep.commands.backup_options import (
+    console,
+    engines_option,
+    environment_option,
+    json_option,
+    set_option,
+    show,
+    store_option,
+)
+from dbkeep.commands.points import mark_command, points_command, references_command
 from dbkeep.environment import read_environment
-from dbkeep.errors import UsageError
-from dbkeep.files import open_mode
-
-console = Console(highlight=False, soft_wrap=True)
-environment_option = click.option(
-    "-e", "--environment", "environment_name", default="lab", show_default=True, metavar="ENV"
-)
-engines_option = click.option(
-    "--engine", "engines", multiple=True, type=click.Choice(NAMES), help="Only this engine; may be given again."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-set_option = click.option("--set", "set_id", metavar="ID", help="The backup set; the newest one without it.")
-store_option = click.option(
-    "--store", default=LOCAL, show_default=True, metavar="NAME", help="The copy of a store that backup_stores names."
-)
-identity_option = click.option(
-    "--identity-file",
-    type=click.Path(path_type=Path),
-    help="The age identity that opens the set, - for standard input; the vault's without it.",
-)
-
-
-def show(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def flat(evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with what was observed beside who, when and versions, so that a script finds it at the top."""
-    return {**{key: value for key, value in evidence.items() if key != "observed"}, **evidence["observed"]}
-
-
-def read_identity_file(path: Path | None) -> str | None:
-    """Return the text of the file, of standard input for `-`, None without a path.
-
-    Raises UsageError when it cannot be read, or others than its owner and group can read it too.
-    """
-    if path is None:
-        return None
-    try:
-        if str(path) == "-":
-            return sys.stdin.read()
-        if mode := open_mode(path):
-            raise UsageError(f"{path} has mode {mode}, so others can read the identity: chmod 600 it")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: the identity cannot be read: {error}") from None
 
 
 @click.group("backup")
 def backup_group() -> None:
-    """Take, copy, list and verify backup sets."""
+    """Take, copy, list and verify backup sets, and set points between them."""
+
+
+backup_group.add_command(mark_command)
+backup_group.add_command(points_command)
+backup_group.add_command(references_command)
 
 
 @backup_group.command("run")
@@ -195,97 +155,3 @@ def escrow_command(environment_name: str, file: Path) -> None:
     """Seal what a restore needs besides a store into FILE, for the operators' offline keys (docs/recovery-kit.md)."""
     for key in write_escrow(read_environment(environment_name), file):
         console.print(f"{file} opens with the identity of {key}")
-
-
-@click.command("restore")
-@environment_option
-@engines_option
-@json_option
-@identity_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@set_option
-@store_option
-def restore_command(
-    *,
-    environment_name: str,
-    engines: tuple[str, ...],
-    as_json: bool,
-    identity_file: Path | None,
-    yes: bool,
-    set_id: str | None,
-    store: str,
-) -> None:
-    """Put a set in place of the live data, after showing what is replaced and lost."""
-    identity = read_identity_file(identity_file)
-    environment = read_environment(environment_name)
-    set_id = set_id or newest_set(environment, engines, store)
-    for row in restore_plan(environment, set_id, engines, store):
-        show_plan(row)
-    if not yes:
-        click.confirm("Replace the live data?", abort=True, err=True)
-    done = run_restore(environment, set_id, engines, store=store, identity=identity, on_progress=show)
-    if as_json:
-        click.echo(json.dumps(flat(done), indent=2))
-        return
-    for engine, result in done["observed"]["engines"].items():
-        console.print(f"{engine}: restored to {result['recovery_point']}; what was there: {result['safety_copy']}")
-    console.print("passwords and permissions are those of the set now: run `dbkeep apply`")
-
-
-def show_plan(row: dict[str, Any]) -> None:
-    """Print what the restore of one engine replaces and what is lost, on standard error."""
-    show(f"{row['engine']} on {row['host']}: stops {row['service']}, replaces {row['replaces']} (kept beside it)")
-    show(f"  goes back to {row['recovery_point']}: what was written in the {row['lost_seconds']} s since is lost")
-    if row["live"] is None:
-        show("  it does not answer now, so what is there cannot be counted")
-        return
-    for name in sorted(row["live"].keys() | row["in_set"].keys()):
-        live, stored = row["live"].get(name, 0), row["in_set"].get(name, "0")
-        if str(live) != stored:
-            show(f"  {name}: {live} now, {stored} in the set")
-
-
-@click.command("drill")
-@environment_option
-@engines_option
-@json_option
-@identity_option
-@set_option
-@store_option
-def drill_command(
-    *,
-    environment_name: str,
-    engines: tuple[str, ...],
-    as_json: bool,
-    identity_file: Path | None,
-    set_id: str | None,
-    store: str,
-) -> None:
-    """Restore a set into throw-away engines on its hosts and compare. Exit 1: it failed."""
-    identity = read_identity_file(identity_file)
-    try:
-        environment = read_environment(environment_name)
-        evidence = run_drill(environment, set_id, engines, store=store, identity=identity, on_progress=show)
-    except DrillFailedError as error:
-        if as_json:
-            click.echo(json.dumps(flat(error.evidence), indent=2))
-        else:
-            show_drill(error.evidence)
-        raise
-    if as_json:
-        click.echo(json.dumps(flat(evidence), indent=2))
-    else:
-        show_drill(evidence)
-
-
-def show_drill(evidence: dict[str, Any]) -> None:
-    """Print a drill's result: a line an engine, then the measured RPO and RTO."""
-    observed = evidence["observed"]
-    for engine, result in observed["engines"].items():
-        number = len(result["assertions"])
-        verdict = f"{number} assertions hold" if result["passed"] else f"FAILED: {reason(result)}"
-        console.print(f"{engine} {result['source_version']} on {result['host']}: {verdict}")
-    console.print(
-        f"set {observed['set_id']}: drill {evidence['result']}, restored after {observed['rto_seconds']:.1f} s, "
-        f"{observed['rpo_seconds']:.0f} s after its recovery point"
-    )

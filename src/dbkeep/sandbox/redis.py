@@ -211,7 +211,11 @@ def _wait_until_ready(
             try:
                 client.ping()
                 return
-            except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
+            except redis.exceptions.BusyLoadingError:
+                # However long that takes: it answers.
+                deadline = time.monotonic() + START_SECONDS
+                time.sleep(0.02)
+            except redis.ConnectionError:
                 if server.poll() is not None:
                     raise DbkeepError(f"{program.server}-server did not start: {_last_lines(log)}; see {log}") from None
                 if time.monotonic() > deadline:

@@ -29,7 +29,9 @@ from dbkeep.sandbox import redis as redis_sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
 
-STATE = {"appendonly": "yes"}
+from ... import signing
+
+STATE = {"appendonly": "yes", "aof-timestamp-enabled": "yes"}
 CANARY = "canary-9f1c2ab7"
 
 
@@ -107,11 +109,9 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
         for service in services.values():
             service.start()
         mongodb_sandbox._initiate(services["mongodb"].settings, None)
-        settings = BackupSettings(
-            repository=folder / "backup",
-            evidence=folder / "evidence",
-            drill_directory=folder / "drill",
-            recipients=(age_recipient(identity),),
+        settings = backup_settings(
+            folder,
+            identity,
             postgresql=PostgreSQLBackup(
                 configuration=configuration, data_directory=folder / "pg" / "data", service="postgresql"
             ),
@@ -126,6 +126,19 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
     finally:
         for service in services.values():
             service.stop()
+
+
+def backup_settings(folder: Path, identity: str, **engines: Any) -> BackupSettings:
+    """Return the settings of a host whose repository is below `folder`, sealed to `identity` and signed."""
+    return BackupSettings(
+        repository=folder / "backup",
+        evidence=folder / "evidence",
+        drill_directory=folder / "drill",
+        recipients=(age_recipient(identity),),
+        signing_keys=signing.PUBLIC,
+        signing_key_file=signing.write_key(folder),
+        **engines,
+    )
 
 
 def write_pgbackrest(folder: Path) -> Path:

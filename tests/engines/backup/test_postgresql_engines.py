@@ -195,7 +195,7 @@ def test_after_kills_the_next_run_is_good(made: PostgreSQLHost, part: Part) -> N
 def test_log_from_before_the_oldest_set_goes_and_no_other(made: PostgreSQLHost, part: Part) -> None:
     if made.host.with_postgresql()[0].engine == "pgbackrest":
         pytest.skip("pgBackRest expires by its own rule")
-    for parts in read_sets(made.host.sets):
+    for parts in read_sets(made.host.sets, made.host.settings.signing_keys):
         if parts["postgresql"].set_id != part.set_id:
             (made.host.sets / parts["postgresql"].set_id / "postgresql/manifest.json").unlink()
     before = len(archived(made))

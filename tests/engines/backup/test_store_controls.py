@@ -44,7 +44,7 @@ def ask(controls: ModuleType) -> Ask:
     """Ask one control about a host and return why it fails, or an empty text when it holds."""
 
     def one(name: str, host: BackupHost) -> str:
-        sets = read_sets(host.sets)
+        sets = read_sets(host.sets, host.settings.signing_keys)
         facts = {"newest": {n: _newest(n, sets, host) for n in host.engines}, "stores": _stores(host)}
         try:
             getattr(controls, name)(facts, lambda **_: None)

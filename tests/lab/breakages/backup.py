@@ -6,6 +6,8 @@ TIMER = "dbkeep-backup.timer"
 SETS = "/var/lib/dbkeep/backup/sets"
 SHIP = "dbkeep-ship.service"
 LOG = "/var/lib/dbkeep/backup/log"
+POINT = "dbkeep-point.timer"
+POINTS = "/var/lib/dbkeep/backup/points"
 DRILLS = "/var/lib/dbkeep/evidence"
 
 BACKUP = (
@@ -27,6 +29,11 @@ BACKUP = (
         f"sudo sh -c 'mkdir {DRILLS}/away && mv {DRILLS}/drill-*.json {DRILLS}/away'",
         f"sudo sh -c 'mv {DRILLS}/away/* {DRILLS} && rmdir {DRILLS}/away'",
     ),
+    Breakage(
+        ("BK-04",),  # drills that ran just now, of sets of long ago
+        f'sudo sed -i.kept \'s/"recovery_point": "20/"recovery_point": "19/\' {DRILLS}/drill-*.json',
+        f"sudo sh -c 'for kept in {DRILLS}/drill-*.json.kept; do mv $kept ${{kept%.kept}}; done'",
+    ),
     Breakage(("BK-05",), f"sudo chmod o+rx {SETS}", f"sudo chmod o-rx {SETS}"),
     # What is cut meanwhile has another name: the log of the last minutes is away, and the service that would cut more.
     Breakage(
@@ -38,5 +45,10 @@ BACKUP = (
         ("BK-06",),
         "printf 'AGE-SECRET-KEY-1%058d\\n' 0 | tr 0 Q | sudo tee /root/probe-key >/dev/null",
         "sudo rm /root/probe-key",
+    ),
+    Breakage(
+        ("BK-11",),
+        f"sudo systemctl stop {POINT} && sudo mv {POINTS} {POINTS}.away",
+        f"sudo sh -c 'rm -rf {POINTS} && mv {POINTS}.away {POINTS}' && sudo systemctl start {POINT}",
     ),
 )

@@ -14,7 +14,7 @@ import pytest
 
 from dbkeep.backup.manifest import StoredFile
 from dbkeep.backup.sealed_file import check, inflate, inflate_to, read_identities, seal, unseal
-from dbkeep.commands.backup import read_identity_file
+from dbkeep.commands.backup_options import read_identity_file
 from dbkeep.errors import DbkeepError, UsageError
 
 IDENTITY = pyrage.x25519.Identity.generate()
