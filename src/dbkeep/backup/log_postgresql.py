@@ -18,11 +18,14 @@ from dbkeep.postgresql.connect import Connection, connect
 
 State = dict[str, str]
 LOST = "lost"
-# Other engines wait for this one's cut; what does not come in time comes with the next round.
-CUT_SECONDS = 10
+STUCK_SECONDS = 30
 _STATE = """
 SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), pg_current_snapshot()::text
 FROM pg_control_system()
+"""
+_WAITING = """
+SELECT min(left(name, 24)), coalesce(extract(epoch FROM now() - min(modification)), 0)::int
+FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'
 """
 
 
@@ -69,11 +72,12 @@ def _nothing_since(newest: Slice, at: datetime) -> Slice:
 
 def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: datetime) -> Slice:
     archive = engine_here(host).archive(host, connection)
+    _refuse_backlog(connection)
     write_transaction(connection)
     # Before the switch: what ends between the two is in this slice, and makes the next one look for more in vain.
     state = _state(connection)
     last = archive_segment(connection)
-    wait_until_archived(connection, last, CUT_SECONDS)
+    wait_until_archived(connection, last)
     lost = _lost(newest, state, archive, last) if newest else ""
     if newest and not lost:
         first, started_at = newest.last, newest.ended_at
@@ -91,6 +95,17 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
         repository_files=digest(host.settings.repository, files.values(), {}),
         details=state | ({LOST: lost} if lost else {}),
     )
+
+
+def _refuse_backlog(connection: Connection) -> None:
+    """Raise DbkeepError where archiving does not go on: another switch would only fill the disk sooner."""
+    row = connection.execute(_WAITING).fetchone()
+    assert row is not None  # noqa: S101 - it is an aggregate
+    if row[1] > STUCK_SECONDS:
+        raise DbkeepError(
+            f"postgresql: WAL segment {row[0]} waits to be archived for {row[1]} s; "
+            "read the server log and /var/log/pgbackrest"
+        )
 
 
 def _lost(newest: Slice, state: State, archive: WalArchive, last: str) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from dbkeep.backup.log_postgresql import cut
 from dbkeep.backup.manifest import Part, RecoveryPoint, set_id_of
@@ -26,6 +27,7 @@ from dbkeep.settings import PostgreSQLSettings
 from .conftest import SandboxService, backup_settings, stanza_create, write_pgbackrest
 
 SCRIPT = checkout() / "roles/backup/files/dbkeep-archive-wal"
+Engine = Literal["pgbackrest", "basebackup"]
 CANARY = "canary-5d0c71ee"
 
 
@@ -73,7 +75,7 @@ class PostgreSQLHost:
 
 
 @contextmanager
-def make_host(folder: Path, engine: str, identity: str) -> Iterator[PostgreSQLHost]:
+def make_host(folder: Path, engine: Engine, identity: str) -> Iterator[PostgreSQLHost]:
     """A host whose empty cluster `engine` backs up, with a table of numbered records."""
     configuration = write_pgbackrest(folder)
     options = {
