@@ -7,6 +7,7 @@ touch those of another one: a copy is made after a set is complete, for every st
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,10 +108,13 @@ class DirectoryStore:
             self.remove(key)
 
     def _keys(self, prefix: str) -> Iterator[str]:
-        for path in (self._root / prefix.rpartition("/")[0]).rglob("*"):
-            key = str(path.relative_to(self._root))
-            if key.startswith(prefix) and path.is_file():
-                yield key
+        # A log has many thousand files: their names alone are looked at.
+        for folder, _, names in os.walk(self._root / prefix.rpartition("/")[0]):
+            inside = os.path.relpath(folder, self._root)
+            for name in names:
+                key = name if inside == os.curdir else f"{inside}/{name}"
+                if key.startswith(prefix):
+                    yield key
 
     def _require_mounted(self) -> None:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import pyrage
 import pytest
 from bson import json_util
+from pymongo.client_session import ClientSession
 
 from dbkeep.backup.log_mongodb import cut, note, position_of
 from dbkeep.backup.manifest import Part, RecoveryPoint, read_sets, set_id_of
@@ -44,7 +45,7 @@ ACCOUNTS = 40
 @contextmanager
 def mongodb_host(folder: Path, security: Security | None = None) -> Iterator[BackupHost]:
     """A host that has MongoDB only, with an oplog of the sandbox's 128 MB; SERVICES has what stops and starts it."""
-    service = SandboxService(lambda: sandbox.start(folder / "mongo", security=security, initiate=False))
+    service = SandboxService(lambda: sandbox.start(folder / "mongo", security=security, initiate=False, cache_gb=0.5))
     service.start()
     try:
         sandbox._initiate(service.settings, security)
@@ -245,10 +246,14 @@ def accounts_and_a_large_transaction(client: Client) -> None:
     client.admin.command({"grantRolesToUser": "stays", "roles": [{"role": "read", "db": "chat"}]})
     client.admin.command({"dropUser": "goes"})
     big = "x" * (6 << 20)
-    with client.start_session() as session, session.start_transaction():
-        for number in range(4):  # more than an entry of the oplog holds
-            client["chat"]["big"].insert_one({"_id": number, "text": big}, session=session)
+
+    def write(session: ClientSession) -> None:
         client["chat"]["small"].insert_one({"_id": 1}, session=session)
+        for number in range(3):  # more than an entry of the oplog holds
+            client["chat"]["big"].insert_one({"_id": number, "text": big}, session=session)
+
+    with client.start_session() as session:
+        session.with_transaction(write)
     with client.start_session() as session:
         session.start_transaction()
         client["chat"]["small"].insert_one({"_id": "never"}, session=session)
