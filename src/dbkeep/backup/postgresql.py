@@ -78,9 +78,10 @@ def prepare(job: Job) -> None:
 
 def fence(job: Job) -> Fence:
     """Set the restore point named after the set."""
-    job.facts["digests"].look()
     name = f"dbkeep_{job.set_id}"
-    at, job.facts["lsn"], job.facts["segment"] = _restore_point(job.host, name)
+    with job.facts["digests"].kept() as views:
+        views.look()
+        at, job.facts["lsn"], job.facts["segment"] = _restore_point(job.host, name)
     return Fence(at=at, name=name)
 
 
@@ -111,15 +112,15 @@ def collect(job: Job, point: Fence) -> Part:
 
     Raises DbkeepError when archiving does not deliver it in time.
     """
-    job.facts["digests"].look()
     engine, taken, segment = engine_here(job.host), job.facts["taken"], job.facts["segment"]
-    after = counts(job.host.with_postgresql()[1])
-    with connect(job.host.with_postgresql()[1]) as connection:
+    with job.facts["digests"] as views, connect(job.host.with_postgresql()[1]) as connection:
+        views.look()
+        after = counts(job.host.with_postgresql()[1])
         wait_until_archived(connection, archive_segment(connection))
         version = server_version(connection)
         identifier = system_identifier(connection)
         found = shape(connection)
-        digests = job.facts["digests"].read(job.host.with_postgresql()[0].digest_mebibytes)
+        digests = views.read(job.host.with_postgresql()[0].digest_mebibytes)
         archive = engine.archive(job.host, connection)
     if missing := archive.missing(taken.first_segment, segment):
         raise DbkeepError(

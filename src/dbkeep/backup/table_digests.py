@@ -8,7 +8,9 @@ Where somebody wrote at that very moment there is no digest, and the counts' bou
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
 
 from psycopg import errors, sql
 
@@ -38,15 +40,34 @@ _BY_TEXT = 'SELECT coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeri
 
 
 class TableDigests:
-    """Looks twice at the database, on two connections that are there before the moment; `read` then compares."""
+    """Looks twice at the database, on two connections that are there before the moment; `read` then compares.
+
+    As a context manager it closes them at the end. Raises DbkeepError for an error of the server.
+    """
 
     def __init__(self, settings: PostgreSQLSettings) -> None:
         self._stack = ExitStack()
         self._waiting = [self._stack.enter_context(connect(settings)) for _ in range(2)]
         for connection in self._waiting:
             prepare_session(connection)
+        self._files = _files(self._waiting[0])
         self._views: list[tuple[Connection, str]] = []
         self._seen = 0.0
+
+    def __enter__(self) -> TableDigests:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    @contextmanager
+    def kept(self) -> Iterator[TableDigests]:
+        """Close the connections when the block fails, and keep them when it ends well."""
+        with self._stack:
+            yield self
+            self._stack = self._stack.pop_all()
 
     def look(self) -> None:
         """See the database as it is now, the second time not before the first one's commits are visible."""
@@ -58,24 +79,22 @@ class TableDigests:
         self._seen = time.monotonic()
 
     def read(self, mebibytes: int) -> dict[str, str]:
-        """Return the digests of the tables that both views agree on, and close both.
+        """Return the digests of the tables that both views agree on.
 
         Tables are taken from the smallest on while they have at most so many mebibytes in all: each is read once, twice
         when anything was written between the views.
         """
-        with self._stack:
-            (first, before), (second, after) = self._views
-            files = _files(first)
-            try:
-                found = {name: digest(first, name) for name in _within(first, mebibytes)}
-                if before != after:
-                    found = {name: value for name, value in found.items() if digest(second, name) == value}
-            except errors.UndefinedTable:
-                # Dropped or renamed just now: none of the names is sure to be what it was.
-                return {}
-            # TRUNCATE and rewrites empty a table for older views too (PostgreSQL manual, "Caveats" of MVCC).
-            still = _files(second)
-            return {name: value for name, value in found.items() if still.get(name) == files.get(name)}
+        (first, before), (second, after) = self._views
+        try:
+            found = {name: digest(first, name) for name in _within(first, mebibytes)}
+            if before != after:
+                found = {name: value for name, value in found.items() if digest(second, name) == value}
+        except errors.UndefinedTable:
+            # Dropped or renamed just now: none of the names is sure to be what it was.
+            return {}
+        # TRUNCATE and rewrites empty a table for older views too (PostgreSQL manual, "Caveats" of MVCC).
+        still = _files(second)
+        return {name: value for name, value in found.items() if still.get(name) == self._files.get(name)}
 
 
 def prepare_session(connection: Connection) -> None:

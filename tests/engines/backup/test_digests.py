@@ -9,7 +9,8 @@ import pytest
 
 from dbkeep.backup.drill import drill
 from dbkeep.backup.manifest import Part, write_part
-from dbkeep.backup.table_digests import digest, prepare_session
+from dbkeep.backup.table_digests import TableDigests, digest, prepare_session
+from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
@@ -84,6 +85,34 @@ def test_a_table_that_is_written_at_that_moment_has_no_digest_and_the_others_hav
     assert set(part.digests) == {"chat.users"}
     evidence = drill(site.host, part.set_id, ["postgresql"], site.identity)
     assert evidence["result"] == "passed", evidence["observed"]
+
+
+def test_a_table_that_is_emptied_before_it_is_read_has_no_digest(site: Site) -> None:
+    """TRUNCATE shows in older views too, so both would agree on a table that the restore point does not have so."""
+    assert site.host.postgresql is not None
+    with TableDigests(site.host.postgresql) as views, postgresql(site.host.postgresql) as connection:
+        connection.execute("CREATE TABLE chat.emptied AS SELECT 1 AS n")
+        views.look()
+        views.look()
+        connection.execute("TRUNCATE chat.emptied, chat.tokens")
+        assert set(views.read(256)) == {"chat.users"}
+        connection.execute("DROP TABLE chat.emptied")
+        connection.execute("INSERT INTO chat.tokens VALUES (1)")
+
+
+def test_the_smallest_tables_come_first_and_a_server_that_ends_is_one_line(site: Site) -> None:
+    assert site.host.postgresql is not None
+    with TableDigests(site.host.postgresql) as views:
+        views.look()
+        views.look()
+        assert views.read(0) == {}
+    ended = TableDigests(site.host.postgresql)
+    site.services["postgresql"].stop()
+    try:
+        with pytest.raises(DbkeepError, match=r"PostgreSQL on .*, database chat"), ended.kept():
+            ended.look()
+    finally:
+        site.services["postgresql"].start()
 
 
 def test_a_table_with_a_type_that_has_no_hash_is_digested_by_its_text(site: Site) -> None:
