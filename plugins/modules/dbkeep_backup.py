@@ -8,10 +8,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 try:
+    from dbkeep.backup.claims import read_claims
     from dbkeep.backup.drill import drill
+    from dbkeep.backup.manifest import NEWEST
     from dbkeep.backup.restore import plan, restore
     from dbkeep.backup.run import run
-    from dbkeep.backup.settings import BackupHost, read_host
+    from dbkeep.backup.settings import LOCAL, BackupHost, off_host_store, read_host
     from dbkeep.errors import DbkeepError
 
     MISSING = None
@@ -45,9 +47,15 @@ options:
   store:
     description: >-
       Whose copy V(plan), V(restore) and V(drill) take: V(local) is what lies on the host, any other the name of a store
-      in C(backup_stores).
+      in C(backup_stores). Empty is V(local), and for V(drill) the first store off the host where there is one.
     type: str
-    default: local
+    default: ""
+  claims:
+    description: >-
+      What the environment declares of the engines, as P(dbkeep_claims#lookup) returns it: V(drill) attacks its copies
+      as every role, and the newest set must be as declared.
+    type: dict
+    default: {}
   identity:
     description: The age identity that opens the set, for V(restore) and V(drill).
     type: str
@@ -57,6 +65,7 @@ EXAMPLES = """
 - name: Drill the newest set
   dbkeep_backup:
     operation: drill
+    claims: "{{ lookup('dbkeep_claims', 'postgresql', 'mongodb', 'redis') }}"
     identity: "{{ dbkeep_secrets.backup.age_identity }}"
   vars:
     ansible_python_interpreter: /opt/dbkeep/venv/bin/python
@@ -77,6 +86,7 @@ parts:
 
 def perform(module: AnsibleModule, host: BackupHost) -> dict[str, Any]:
     operation, set_id, store = (module.params[name] for name in ("operation", "set_id", "store"))
+    store = store or (off_host_store(host.settings.stores) if operation == "drill" else LOCAL)
     wanted = module.params["engines"]
     engines = [name for name in host.engines if not wanted or name in wanted]
     if not engines:
@@ -89,7 +99,15 @@ def perform(module: AnsibleModule, host: BackupHost) -> dict[str, Any]:
         return {"changed": True, "parts": [part.model_dump(mode="json") for part in run(host, set_id, engines)]}
     if operation == "restore":
         return {"changed": True, "evidence": restore(host, set_id, engines, module.params["identity"], store=store)}
-    evidence = drill(host, set_id, engines, module.params["identity"], store=store)
+    evidence = drill(
+        host,
+        set_id,
+        engines,
+        module.params["identity"],
+        store=store,
+        claimed=read_claims(module.params["claims"]),
+        strict=set_id == NEWEST,
+    )
     if evidence["result"] != "passed":
         module.fail_json(msg=f"the drill of set {evidence['observed']['set_id']} failed", evidence=evidence)
     return {"changed": False, "evidence": evidence}
@@ -101,7 +119,8 @@ def main() -> None:
             "operation": {"type": "str", "required": True, "choices": ["run", "plan", "restore", "drill"]},
             "set_id": {"type": "str", "default": "newest"},
             "engines": {"type": "list", "elements": "str", "default": []},
-            "store": {"type": "str", "default": "local"},
+            "store": {"type": "str", "default": ""},
+            "claims": {"type": "dict", "default": {}},
             "identity": {"type": "str", "no_log": True},
         },
         required_if=[("operation", "restore", ["identity"]), ("operation", "drill", ["identity"])],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import pwd
 import secrets
 import shutil
 import ssl
@@ -21,51 +20,20 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from dbkeep import mongodb, postgresql, redis, tls
+from dbkeep import mongodb, postgresql, redis
 from dbkeep.environment import checkout
 from dbkeep.ports import free_port
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox import mongodb as mongodb_sandbox
 from dbkeep.sandbox import postgresql as postgresql_sandbox
 from dbkeep.sandbox import redis as redis_sandbox
+from dbkeep.sandbox.authority import Authority
 from dbkeep.settings import MongoDBSettings, PostgreSQLSettings, RedisSettings
 
 ENGINES = ("postgresql", "mongodb", "redis_state", "redis_cache")
-ADMINISTRATOR = tls.Subject("mongodb-admin", organizational_unit="administrators", client=True)
-LOOPBACK = ("localhost", "127.0.0.1")
 READY_SECONDS = 60
 REDIS_BYTES = 80 * 1024 * 1024
 PASSWORD = "correct horse battery staple"
-
-
-@dataclass
-class Authority:
-    """A certificate authority in a folder, and the certificates it gives."""
-
-    folder: Path
-    private_key: str = field(default_factory=tls.new_private_key, repr=False)
-
-    def __post_init__(self) -> None:
-        self.certificate = tls.new_authority(self.private_key, "tests/api")
-        self.file = self.folder / "ca.crt"
-        self.file.write_text(self.certificate, encoding="ascii")
-
-    def issue(
-        self, name: str, owners: tuple[str, ...] = (), *, subject: tls.Subject | None = None
-    ) -> tuple[Path, Path, Path]:
-        """Return certificate, key and both in one file, for the first of the users `owners` that exists here."""
-        key = tls.new_private_key()
-        subject = subject or tls.Subject(name, names=LOOPBACK)
-        request = tls.new_request(key, name)
-        signed = tls.sign(request, subject, private_key=self.private_key, authority=self.certificate)
-        paths = tuple(self.folder / f"{name}.{kind}" for kind in ("crt", "key", "pem"))
-        for path, text in zip(paths, (signed, key, key + signed), strict=True):
-            path.touch(mode=0o600)
-            path.write_text(text, encoding="ascii")
-            if os.geteuid() == 0 and owners:
-                known = {entry.pw_name for entry in pwd.getpwall()}
-                shutil.chown(path, next(owner for owner in owners if owner in known))
-        return paths[0], paths[1], paths[2]
 
 
 @dataclass
@@ -89,15 +57,7 @@ class Servers:
         certificate, key, _ = self.authority.issue("postgresql", ("postgres", "nobody"))
         self.postgresql_tls = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
         self.redis_tls = self.authority.issue("redis", ("redis", "nobody"))
-        keyfile = self.folder / "keyfile"
-        keyfile.write_text(secrets.token_hex(300), encoding="ascii")
-        keyfile.chmod(0o400)
-        self.security = mongodb_sandbox.Security(
-            keyfile=keyfile,
-            ca_file=self.authority.file,
-            server_certificate=self.authority.issue("mongodb")[2],
-            administrator_certificate=self.authority.issue("mongodb-admin", subject=ADMINISTRATOR)[2],
-        )
+        self.security = self.authority.mongodb()
 
     def start(self, name: str) -> None:
         """Start an engine and make it what the checkout declares."""

@@ -24,9 +24,10 @@ import pytest
 from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.redis.connect import connect as redis
+from dbkeep.sandbox.authority import Authority
 
 from ..canary import files_with, spellings
-from .conftest import ENGINES, PASSWORD, Authority, Servers, wait_until_ready, write_credentials
+from .conftest import ENGINES, PASSWORD, Servers, wait_until_ready, write_credentials
 
 TALKATIVE = {
     "log_statement": "all",

@@ -30,8 +30,9 @@ from chat_api.identifiers import uuid7
 from chat_api.key_ring import KeyRing
 from dbkeep.ports import free_port
 from dbkeep.redis.connect import connect as redis
+from dbkeep.sandbox.authority import Authority
 
-from .conftest import ENGINES, PASSWORD, Authority, Servers, wait_until_ready, write_credentials
+from .conftest import ENGINES, PASSWORD, Servers, wait_until_ready, write_credentials
 
 USERS = 2000
 AGENT = (sys.executable, "-c", "from dbkeep.cli import main; main()", "agent", "keys")

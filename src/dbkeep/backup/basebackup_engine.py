@@ -182,8 +182,15 @@ def resume_archiving(host: BackupHost, part: Part, connection: Connection) -> No
 
 
 def expire(host: BackupHost) -> None:
-    """Remove the WAL from before the oldest set that is kept; that of clusters that have no set is left."""
-    parts = [parts["postgresql"] for parts in read_sets(host.sets) if "postgresql" in parts]
+    """Remove the WAL from before the oldest set that is kept; that of clusters that have no set is left.
+
+    None is removed while a damaged manifest hides which set is the oldest.
+    """
+    damaged: list[str] = []
+    sets = read_sets(host.sets, host.settings.signing_keys, damaged)
+    if damaged:
+        return
+    parts = [parts["postgresql"] for parts in sets if "postgresql" in parts]
     oldest: dict[str, str] = {}
     for part in parts:
         cluster, first = part.details["system_identifier"], part.details["first_segment"]

@@ -1,74 +1,57 @@
-"""The drill: a set restored into throw-away engines, compared with its manifest, torn down whatever happens."""
+"""The drill: a set restored into throw-away engines, compared and attacked, torn down whatever happens."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from dbkeep.backup import application
+from dbkeep.backup.claims import Claimed
+from dbkeep.backup.drill_copy import Copy, Serving, serving
 from dbkeep.backup.fetch import fetched
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
-from dbkeep.backup.manifest import Count, Part
+from dbkeep.backup.manifest import Part
+from dbkeep.backup.proof import Proof
 from dbkeep.backup.recovery_point import skew_seconds
+from dbkeep.backup.references import as_json, compare_here
+from dbkeep.backup.refusals import refuse
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.settings import LOCAL, BackupHost
 from dbkeep.backup.target import Target, choose
-from dbkeep.errors import DbkeepError
+from dbkeep.engines import NAMES
 from dbkeep.evidence import now, record, write
-
-
-@dataclass(frozen=True, slots=True)
-class Assertion:
-    """One comparison of the copy with what is known of the source."""
-
-    what: str
-    expected: Any
-    observed: Any
-    holds: bool
-
-
-@dataclass
-class Proof:
-    """What a drill of one engine found. `restored` is called when the copy first answers: that ends the RTO."""
-
-    started: float = field(default_factory=time.monotonic)
-    rto_seconds: float | None = None
-    version: str = ""
-    assertions: list[Assertion] = field(default_factory=list)
-
-    def restored(self, version: str) -> None:
-        self.rto_seconds = round(time.monotonic() - self.started, 3)
-        self.version = version
-
-    def equal(self, what: str, expected: Any, observed: Any) -> None:
-        self.assertions.append(Assertion(what, expected, observed, expected == observed))
-
-    def that(self, what: str, expected: Any, observed: Any, holds: bool) -> None:
-        self.assertions.append(Assertion(what, expected, observed, holds))
-
-    def counts(self, unit: str, expected: dict[str, Count], observed: dict[str, int]) -> None:
-        """Assert that every name of the manifest has its count on the copy, and that there is no other name."""
-        for name, count in expected.items():
-            found = observed.get(name, 0)
-            self.that(f"{unit} of {name}", str(count), found, count.holds(found))
-        self.equal(f"nothing beside the manifest's {unit}", [], sorted(observed.keys() - expected.keys()))
+from dbkeep.sandbox.authority import Authority
 
 
 class EngineDrill(Protocol):
     """What dbkeep.backup.drill_postgresql, drill_mongodb and drill_redis each offer."""
 
-    def drill(self, host: BackupHost, part: Part, identity: str, folder: Path, proof: Proof) -> None: ...
+    def copied(
+        self, host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof
+    ) -> AbstractContextManager[Copy]: ...
+    def compare(self, host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None: ...
+
+
+class EngineReproof(Protocol):
+    """What dbkeep.backup.reprove_postgresql, reprove_mongodb and reprove_redis each offer."""
+
+    def reprove(self, copy: Copy, claimed: Claimed, proof: Proof) -> bool: ...
 
 
 def engine_drill(name: str) -> EngineDrill:
     return cast(EngineDrill, import_module(f"dbkeep.backup.drill_{name}"))
+
+
+def engine_reproof(name: str) -> EngineReproof:
+    return cast(EngineReproof, import_module(f"dbkeep.backup.reprove_{name}"))
 
 
 def drill(
@@ -78,11 +61,14 @@ def drill(
     identity: str,
     *,
     store: str = LOCAL,
+    claimed: Mapping[str, Claimed] | None = None,
+    strict: bool = True,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Restore a set (or `newest`), of the host or a store, into throw-away engines on this host and compare.
+    """Restore a set (or `newest`), of the host or a store, into throw-away engines on this host, compare and attack.
 
-    Returns the evidence, after all is torn down.
+    Every role is attacked on the copies of the engines in `claimed`, which must be as claimed when `strict`: a set that
+    is not the newest may be older than the claim. Returns the evidence, after all is torn down.
 
     A copy that cannot be restored or differs makes the result `failed`, with the reason in the evidence.
     Raises UsageError when there is no such set or the identity is none, BusyError while another drill runs.
@@ -95,23 +81,26 @@ def drill(
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
     chosen = next(iter(parts.values())).set_id
     started = now()
-    results: dict[str, Any] = {}
     with (
         hold(root / LOCK, f"drill of set {chosen}"),
         fetched(host, store, found, progress) as source,
         hold(source.sets / chosen / LOCK, "drill", shared=True),
     ):
         remove_leftovers(root)
-        for engine, part in parts.items():
-            progress(f"{engine}: restoring set {chosen} into a throw-away server")
-            results[engine] = _drill_engine(source, part, identity, root)
-            progress(f"{engine}: {_verdict(results[engine])}")
-    passed = all(result["passed"] for result in results.values())
+        with _folder(root) as folder:
+            round_ = _Round(source, parts, identity, folder, dict(claimed or {}), progress, strict=strict)
+            round_.run()
+    results = {engine: round_.result(engine) for engine in parts}
+    used = round_.application
+    passed = all(result["passed"] for result in results.values()) and (used is None or used.passed)
     moments = [part.recovery_point.at for part in parts.values()]
     observed = {
         "set_id": chosen,
         "store": store,
         "engines": results,
+        "application": used and used.as_json(),
+        "references": round_.references,
+        "stored_bytes": sum(stored.size for part in parts.values() for stored in part.stored_files()),
         "skew_seconds": skew_seconds(moments),
         "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
         "rto_seconds": round(sum(result["rto_seconds"] or 0 for result in results.values()), 3),
@@ -121,28 +110,104 @@ def drill(
     return evidence
 
 
-def _drill_engine(host: BackupHost, part: Part, identity: str, root: Path) -> dict[str, Any]:
-    folder = Path(tempfile.mkdtemp(prefix=f"{part.engine}-", dir=root))
-    proof = Proof()
-    error = None
+@contextmanager
+def _folder(root: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="copies-", dir=root))
     try:
-        folder.chmod(0o711)
-        engine_drill(part.engine).drill(host, part, identity, folder, proof)
-        if not proof.assertions:
-            error = "the drill asserted nothing"
-    except DbkeepError as raised:
-        error = str(raised)
+        folder.chmod(0o711)  # the engines' own users must reach their folders inside
+        yield folder
     finally:
         shutil.rmtree(folder)
-    return {
-        "passed": error is None and all(assertion.holds for assertion in proof.assertions),
-        "error": error,
-        "recovery_point": part.recovery_point.at.isoformat(),
-        "source_version": part.server_version,
-        "copy_version": proof.version,
-        "rto_seconds": proof.rto_seconds,
-        "assertions": [asdict(assertion) for assertion in proof.assertions],
-    }
+
+
+@dataclass
+class _Round:
+    """The copies of one drill, all there at once: the application needs the three of them."""
+
+    source: BackupHost
+    parts: Mapping[str, Part]
+    identity: str
+    folder: Path
+    claimed: Mapping[str, Claimed]
+    progress: Progress
+    strict: bool
+    proofs: dict[str, Proof] = field(default_factory=dict)
+    copies: dict[str, Copy] = field(default_factory=dict)
+    attacked: set[str] = field(default_factory=set)
+    application: Proof | None = None
+    references: dict[str, Any] | None = None
+
+    def run(self) -> None:
+        """Restore, compare and attack every engine; what fails is in its proof and stops no other."""
+        authority = Authority(self.folder, "dbkeep drill")
+        with ExitStack() as stack:
+            for engine in self.parts:
+                self.proofs[engine] = Proof()
+                running = ExitStack()
+                stack.callback(self._stop, engine, running)
+                with self.proofs[engine].caught():
+                    self._restore(engine, authority, running)
+            self._compare_references()
+            for engine in self.claimed.keys() & self.copies.keys():
+                self.progress(f"{engine}: attacking the copy as every role")
+                with self.proofs[engine].caught():
+                    self._reprove(engine)
+            self._use(authority)
+        for engine, proof in self.proofs.items():
+            if not proof.assertions and proof.error is None:
+                proof.error = "the drill asserted nothing"
+            self.progress(f"{engine}: {_verdict(self.result(engine))}")
+
+    def _restore(self, engine: str, authority: Authority, running: ExitStack) -> None:
+        part, proof = self.parts[engine], self.proofs[engine]
+        self.progress(f"{engine}: restoring set {part.set_id} into a throw-away server")
+        folder = self.folder / engine
+        folder.mkdir(mode=0o711)
+        folder.chmod(0o711)
+        served = serving(engine, folder, authority, self.claimed.get(engine), strict=self.strict)
+        drilled = engine_drill(engine)
+        copy = running.enter_context(drilled.copied(self.source, part, self.identity, served, proof))
+        drilled.compare(self.source, part, copy, proof)
+        self.copies[engine] = copy
+        self.progress(f"{engine}: opening damaged copies of a file, which must be refused")
+        refuse(self.source, part, self.identity, folder, proof)
+
+    def _compare_references(self) -> None:
+        """Ask the copies whom they name: what dangles is listed and is no failure, for it may have done so before."""
+        if "postgresql" not in self.copies or len(self.copies) == 1:
+            return
+        settings: dict[str, Any] = {engine: copy.settings for engine, copy in self.copies.items()}
+        nobody: dict[str, Any] = dict.fromkeys(NAMES)
+        with self.proofs["postgresql"].caught():
+            self.references = as_json(compare_here(replace(self.source, **(nobody | settings))))
+
+    def _reprove(self, engine: str) -> None:
+        if engine_reproof(engine).reprove(self.copies[engine], self.claimed[engine], self.proofs[engine]):
+            self.attacked.add(engine)
+
+    def _use(self, authority: Authority) -> None:
+        """Put the application before the copies, when all are here and each was attacked: it logs on as they say."""
+        if self.attacked != set(NAMES):
+            return
+        self.progress("application: starting it before the copies")
+        self.application = Proof()
+        with self.application.caught():
+            application.use(self.copies, self.folder, authority, self.application)
+
+    def _stop(self, engine: str, running: ExitStack) -> None:
+        with self.proofs[engine].caught():
+            running.close()
+
+    def result(self, engine: str) -> dict[str, Any]:
+        part, proof = self.parts[engine], self.proofs[engine]
+        return {
+            **proof.as_json(),
+            "recovery_point": part.recovery_point.at.isoformat(),
+            "source_version": part.server_version,
+            "copy_version": proof.version,
+            "rto_seconds": proof.rto_seconds,
+            "attacked": engine in self.attacked,
+        }
 
 
 def _verdict(result: dict[str, Any]) -> str:

@@ -2,39 +2,75 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from dbkeep.backup.drill import Proof
+from dbkeep.backup.drill_copy import Copy, Serving
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.mongodb import list_collections, shape
+from dbkeep.backup.mongodb import collection_digests, list_collections, shape
+from dbkeep.backup.proof import Proof
 from dbkeep.backup.restore_mongodb import load, open_part
 from dbkeep.backup.settings import BackupHost
-from dbkeep.mongodb.connect import connect
+from dbkeep.mongodb.bootstrap import subject
+from dbkeep.mongodb.connect import Client, connect
+from dbkeep.mongodb.prove.server import AS_CONFIGURED, spelt
 from dbkeep.sandbox import mongodb as sandbox
 
 # Documents past their date would leave the copy before they are counted.
 PARAMETERS = {"ttlMonitorEnabled": "false"}
 
 
-def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proof) -> None:
-    """Decrypt, load and compare documents, indexes, validators, users and roles."""
+@contextmanager
+def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
+    """Decrypt and load into a server with access control and TLS: from the first moment nobody else can log on."""
     database = host.with_mongodb()[1].database
+    security = serving.authority.mongodb()
+    declared = serving.claimed.declared.server.parameters if serving.claimed else ()
     with (
-        open_part(host.sets / part.set_id / part.engine, part, identity, folder) as stream,
-        sandbox.start(folder / "server", unix_socket=True, parameters=PARAMETERS) as copy,
-        connect(copy) as client,
+        open_part(host.sets / part.set_id / part.engine, part, identity, serving.folder) as stream,
+        sandbox.start(
+            serving.folder / "server",
+            security=security,
+            parameters={**{parameter.name: spelt(parameter.value) for parameter in declared}, **PARAMETERS},
+            options=AS_CONFIGURED,
+        ) as started,
     ):
-        load(client, stream, database, part.files[0].name)
-        proof.restored(str(client.server_info()["version"]))
+        copy = started.model_copy(update={"database": database})
+        with connect(copy) as client:
+            load(client, stream, database, part.files[0].name)
+            proof.restored(str(client.server_info()["version"]))
+        yield Copy(copy, {"mongodb": copy.port}, serving)
+
+
+def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
+    """Compare documents, validators, indexes, users and roles with the manifest, and collections with their indexes."""
+    database = host.with_mongodb()[1].database
+    with connect(copy.settings) as client:
         collections = list_collections(client, database)
-        observed = {
-            f"{database}.{c.name}": client[database][c.name].count_documents({})
-            for c in collections
-            if c.kind != "view"
-        }
+        stored = [collection.name for collection in collections if collection.kind != "view"]
+        observed = {f"{database}.{name}": client[database][name].count_documents({}) for name in stored}
         proof.counts("documents", part.counts, observed)
+        proof.digests("documents", part.digests, collection_digests(client, collections))
         expected, found = part.details["shape"], shape(collections)
         for name in sorted(expected.keys() | found.keys()):
             proof.equal(f"validator, options and indexes of {name}", expected.get(name), found.get(name))
-        proof.equal("users", part.details["users"], client.admin["system.users"].count_documents({}))
+        proof.equal("users", part.details["users"], _users(client, copy, part))
         proof.equal("roles", part.details["roles"], client.admin["system.roles"].count_documents({}))
+        for name in stored:
+            _validate(client, database, name, proof)
+
+
+def _users(client: Client, copy: Copy, part: Part) -> int:
+    """Return how many users the archive brought: the copy's own administrator counts when the source had one too."""
+    number = client.admin["system.users"].count_documents({})
+    own = f"$external.{subject(copy.settings.certificate_key_file)}"
+    brought = part.details["users"] == number or client.admin["system.users"].count_documents({"_id": own}) == 0
+    return number if brought else number - 1
+
+
+def _validate(client: Client, database: str, name: str, proof: Proof) -> None:
+    """MongoDB manual, validate: a collection's structure, and that its indexes have what its documents say."""
+    said: dict[str, Any] = client[database].command({"validate": name})
+    wrong = [str(line) for line in (*said.get("errors", ()), *said.get("warnings", ()))]
+    proof.that(f"what validate finds in {name}", [], wrong[:3], bool(said["valid"]) and not wrong)

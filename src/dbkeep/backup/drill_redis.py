@@ -5,30 +5,67 @@ Keys whose time has come since the save do not load; the server counts them, so 
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from dbkeep.backup.drill import Proof
+from dbkeep.backup.drill_copy import Copy, Serving
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.redis import instance_counts
-from dbkeep.backup.restore_redis import loaded
+from dbkeep.backup.proof import Proof
+from dbkeep.backup.redis import dump_digest, instance_counts
+from dbkeep.backup.restore_redis import open_part
 from dbkeep.backup.settings import BackupHost
+from dbkeep.ports import free_ports
 from dbkeep.redis.connect import connect
 from dbkeep.redis.server import server as server_of
+from dbkeep.redis.statements import directives
+from dbkeep.sandbox import redis as sandbox
+
+# With it a server that has a dump and no append-only file starts empty.
+FROM_DUMP = {"appendonly": "no"}
 
 
-def drill(host: BackupHost, part: Part, identity: str, folder: Path, proof: Proof) -> None:
-    """Decrypt, check the dump's own checksum, load and compare keys and functions."""
+@contextmanager
+def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
+    """Decrypt, check the dump's own checksum and load it; instances that are not backed up start empty beside it."""
+    live = host.with_redis()[1]
+    dump = open_part(host.sets / part.set_id / part.engine, part, identity, serving.folder, live)
     name = part.details["instance"]
-    with loaded(host, part, identity, folder) as copy:
+    with dump.open("rb") as stream:
+        proof.digests("dump", part.digests, {name: dump_digest(stream)})
+    ports = dict(zip(live.instances, free_ports(len(live.instances)), strict=True))
+    files = serving.authority.issue("redis", ("redis", "nobody"))[:2]
+    program = sandbox.find_program(live.server, live.command)
+    wanted = {instance: dict(FROM_DUMP) for instance in ports}
+    if serving.claimed:
+        wanted = {
+            instance: directives(serving.claimed.declared, instance, program.version, {}, live.memory_bytes) | FROM_DUMP
+            for instance in ports
+        }
+    with sandbox.start(
+        serving.folder / "server",
+        wanted,
+        data={name: dump},
+        tls={instance: sandbox.TLS(port, *files, serving.authority.file) for instance, port in ports.items()},
+        memory_bytes=live.memory_bytes,
+        program=program,
+    ) as copy:
         with connect(name, copy.instances[name]) as client:
             proof.restored(server_of(client.info("server")).short)
-            state = client.info("persistence")
-            there, expired = int(state["rdb_last_load_keys_loaded"]), int(state["rdb_last_load_keys_expired"])
-            what = f"keys loaded, {expired} having expired since"
-            proof.that(what, part.details["keys"], there, there + expired == part.details["keys"])
-            proof.equal("function libraries", part.details["functions"], len(client.function_list()))
-        counts = instance_counts(copy, name)
-        for prefix, count in part.counts.items():
-            found = counts.get(prefix, 0)
-            proof.that(f"keys of {prefix}, less those expired", str(count), found, found <= count.high)
-        proof.equal("keyspaces beside the manifest's", [], sorted(counts.keys() - part.counts.keys()))
+        yield Copy(copy, {f"redis_{instance}": port for instance, port in ports.items()}, serving)
+
+
+def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
+    """Compare keys and functions with the manifest."""
+    del host
+    name = part.details["instance"]
+    with connect(name, copy.settings.instances[name]) as client:
+        state = client.info("persistence")
+        loaded, expired = int(state["rdb_last_load_keys_loaded"]), int(state["rdb_last_load_keys_expired"])
+        what = f"keys loaded, {expired} having expired since"
+        proof.that(what, part.details["keys"], loaded, loaded + expired == part.details["keys"])
+        proof.equal("function libraries", part.details["functions"], len(client.function_list()))
+    counts = instance_counts(copy.settings, name)
+    for prefix, count in part.counts.items():
+        found = counts.get(prefix, 0)
+        proof.that(f"keys of {prefix}, less those expired", str(count), found, found <= count.high)
+    proof.equal("keyspaces beside the manifest's", [], sorted(counts.keys() - part.counts.keys()))

@@ -18,11 +18,14 @@ from dbkeep.postgresql.connect import Connection, connect
 
 State = dict[str, str]
 LOST = "lost"
-# Other engines wait for this one's cut; what does not come in time comes with the next round.
-CUT_SECONDS = 10
+STUCK_SECONDS = 30
 _STATE = """
 SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), pg_current_snapshot()::text
 FROM pg_control_system()
+"""
+_WAITING = """
+SELECT min(left(name, 24)), coalesce(extract(epoch FROM now() - min(modification)), 0)::int
+FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'
 """
 
 
@@ -30,8 +33,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
     """Return the slice of what was written since `newest`, once `archive_seconds` have passed since that one ended.
 
     Where nothing was, it has no files. Where the log does not continue `newest` (another timeline or cluster, a segment
-    that was never archived) it begins a chain, at the newest set that the log does continue, and its details say in `lost`
-    why.
+    that was never archived) it begins a chain, at the newest set that the log does continue, and its details say why.
 
     Raises DbkeepError naming the segment that does not reach the repository, UsageError when the server cannot be used.
     """
@@ -44,7 +46,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
             found = _nothing_since(newest, at)
         else:
             found = _since(host, connection, newest, at)
-    write_slice(host.settings.repository, found)
+    found = write_slice(host.settings.repository, found, host.settings.signing_key_file)
     return [found]
 
 
@@ -70,11 +72,12 @@ def _nothing_since(newest: Slice, at: datetime) -> Slice:
 
 def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: datetime) -> Slice:
     archive = engine_here(host).archive(host, connection)
+    _refuse_backlog(connection)
     write_transaction(connection)
     # Before the switch: what ends between the two is in this slice, and makes the next one look for more in vain.
     state = _state(connection)
     last = archive_segment(connection)
-    wait_until_archived(connection, last, CUT_SECONDS)
+    wait_until_archived(connection, last)
     lost = _lost(newest, state, archive, last) if newest else ""
     if newest and not lost:
         first, started_at = newest.last, newest.ended_at
@@ -92,6 +95,17 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
         repository_files=digest(host.settings.repository, files.values(), {}),
         details=state | ({LOST: lost} if lost else {}),
     )
+
+
+def _refuse_backlog(connection: Connection) -> None:
+    """Raise DbkeepError where archiving does not go on: another switch would only fill the disk sooner."""
+    row = connection.execute(_WAITING).fetchone()
+    assert row is not None  # noqa: S101 - it is an aggregate
+    if row[1] > STUCK_SECONDS:
+        raise DbkeepError(
+            f"postgresql: WAL segment {row[0]} waits to be archived for {row[1]} s; "
+            "read the server log and /var/log/pgbackrest"
+        )
 
 
 def _lost(newest: Slice, state: State, archive: WalArchive, last: str) -> str:
@@ -112,7 +126,9 @@ def _beginning(host: BackupHost, archive: WalArchive, last: str, at: datetime, s
             f"postgresql: WAL segment {last} is not in the repository although it was archived: it was let go for want "
             "of space (archive-push-queue-max) or deleted; look at the disk, then take a set"
         )
-    for part in (parts[ENGINE] for parts in reversed(read_sets(host.sets)) if ENGINE in parts):
+    for part in (
+        parts[ENGINE] for parts in reversed(read_sets(host.sets, host.settings.signing_keys)) if ENGINE in parts
+    ):
         point, timeline = part.details["segment"], int(state["timeline"], 16)
         same = (part.details["system_identifier"], part.details["timeline"]) == (state["system_identifier"], timeline)
         if same and not archive.missing(point, last):

@@ -63,7 +63,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
         recipients=host.settings.recipients if files else (),
         details=details | ({"lost": lost} if lost else {}),
     )
-    write_slice(host.settings.repository, found)
+    found = write_slice(host.settings.repository, found, host.settings.signing_key_file)
     held.release(before=last.sequence)
     return [found]
 

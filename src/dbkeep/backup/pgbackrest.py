@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.files import open_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class PgBackRest:
         program = shutil.which("pgbackrest", path=os.defpath)
         if program is None:
             raise UsageError("pgbackrest is not installed; run playbooks/site.yml")
+        self._require_closed()
         done = subprocess.run(
             ["setpriv", "--pdeathsig", "TERM", "--", program, command, *options],
             cwd="/",
@@ -54,6 +56,18 @@ class PgBackRest:
             reason = error_line(done.stderr or done.stdout)
             raise DbkeepError(f"pgbackrest {command} of stanza {self.stanza} failed: {reason}")
         return str(done.stdout)
+
+    def _require_closed(self) -> None:
+        """Raise UsageError when the configuration, which holds the key, is missing or open to others."""
+        try:
+            mode = open_mode(self.configuration)
+        except OSError as error:
+            raise UsageError(f"{self.configuration}: {error.strerror}; run playbooks/site.yml") from None
+        if mode:
+            raise UsageError(
+                f"{self.configuration} has mode {mode}, so others can read or change the repository's key: "
+                "begin a new repository with a new key, and run playbooks/site.yml"
+            )
 
     def _identity(self) -> dict[str, Any]:
         if os.geteuid() != 0:

@@ -81,7 +81,16 @@ def make_report(
 
 def write_private(path: Path, text: str) -> None:
     """Write `text` to `path`, readable by the owner only, whole or not at all; raises UsageError when it cannot."""
+    _write(path, text, 0o600)
+
+
+def write_shared(path: Path, text: str) -> None:
+    """Write `text` to `path` as `write_private` does, readable by everyone: by whoever collects metrics."""
+    _write(path, text, 0o644)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
     try:
-        write_atomically(path, text, mode=0o600)
+        write_atomically(path, text, mode=mode)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None

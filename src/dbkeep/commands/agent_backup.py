@@ -6,24 +6,27 @@ import signal
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from dbkeep.backup.beside import how_to_reach, restore_beside, serving
 from dbkeep.backup.catalog import catalog
+from dbkeep.backup.claims import read_claims
 from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
 from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.points import mark
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.prove_stores import prove_stores
+from dbkeep.backup.prune import prune_all
 from dbkeep.backup.references import REFERENCES, as_json, compare_here, missing, named_users
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
 from dbkeep.backup.ship import ship, ship_every
+from dbkeep.backup.sign_sets import sign_sets, unsigned_parts
 from dbkeep.backup.target import Target
 from dbkeep.backup.verify import verify
 from dbkeep.commands.exchange import answer, read_request
@@ -57,6 +60,12 @@ class StoresRequest(Request):
     """With `prepare` buckets are made ready first."""
 
     prepare: bool = False
+
+
+class ChangeRequest(Request):
+    """With `dry_run` the answer says what would be done, and nothing is."""
+
+    dry_run: bool = False
 
 
 class SetRequest(StoreRequest):
@@ -109,6 +118,13 @@ class IdentityRequest(SetRequest):
     """The identity is used in memory and goes nowhere else."""
 
     identity: SecretStr
+
+
+class DrillRequest(IdentityRequest):
+    """`claims` are what dbkeep.backup.claims made of the declared state; `strict` says that the set is the newest."""
+
+    claims: dict[str, Any] = {}
+    strict: bool = True
 
 
 class RestoreRequest(TargetRequest):
@@ -179,6 +195,22 @@ def stores_command() -> None:
     answer({"stores": prove_stores(read_host(), prepare=request(StoresRequest).prepare)})
 
 
+@agent_backup_group.command("prune")
+def prune_command() -> None:
+    """Let go what retention does not keep, here and in directories, and answer with it."""
+    answer(prune_all(read_host(), dry_run=request(ChangeRequest).dry_run, progress=progress))
+
+
+@agent_backup_group.command("sign")
+def sign_command() -> None:
+    """Sign the parts on this host that have no signature and answer with them."""
+    host = read_host()
+    if request(ChangeRequest).dry_run:
+        answer({"parts": ["/".join(name) for name in unsigned_parts(host)]})
+    else:
+        answer({"parts": sign_sets(host, progress)})
+
+
 @agent_backup_group.command("verify")
 def verify_command() -> None:
     """Compare a set's stored bytes with its manifests and answer with the problems."""
@@ -223,9 +255,13 @@ def serve_command(directory: Path) -> None:
 @agent_backup_group.command("drill")
 def drill_command() -> None:
     """Restore a set into throw-away engines on this host and answer with the evidence, also when it failed."""
-    asked = request(IdentityRequest)
+    asked = request(DrillRequest)
     identity = asked.identity.get_secret_value()
-    answer(drill(read_host(), asked.set_id, asked.engines, identity, store=asked.store, progress=progress))
+    evidence = drill(
+        read_host(), asked.set_id, asked.engines, identity,
+        store=asked.store, claimed=read_claims(asked.claims), strict=asked.strict, progress=progress,
+    )  # fmt: skip
+    answer(evidence)
 
 
 @agent_backup_group.command("mark")

@@ -1,40 +1,35 @@
-"""`dbkeep backup` and `drill`: the backup sets and points of an environment, from the controller."""
+"""`dbkeep backup`: the backup sets and points of an environment, from the controller."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.filesize import decimal
 
 from dbkeep.backup.controller import (
-    DrillFailedError,
     copy_sets,
     newest_set,
     prove_stores,
     read_catalog,
-    reason,
     run_backup,
-    run_drill,
     store_policy,
     verify_set,
 )
 from dbkeep.backup.escrow import write_escrow
+from dbkeep.backup.score import text as score_text
 from dbkeep.backup.settings import ALL, LOCAL
 from dbkeep.commands.backup_options import (
     console,
     engines_option,
     environment_option,
-    flat,
-    identity_option,
     json_option,
-    read_identity_file,
     set_option,
     show,
     store_option,
 )
+from dbkeep.commands.backup_sets import prune_command, show_command, sign_command
 from dbkeep.commands.points import mark_command, points_command, references_command
 from dbkeep.environment import read_environment
 
@@ -47,6 +42,8 @@ def backup_group() -> None:
 backup_group.add_command(mark_command)
 backup_group.add_command(points_command)
 backup_group.add_command(references_command)
+for command in (show_command, prune_command, sign_command):
+    backup_group.add_command(command)
 
 
 @backup_group.command("run")
@@ -85,6 +82,8 @@ def list_command(environment_name: str, as_json: bool, store: str) -> None:
         console.print(f"{one['set_id']}  {one['recovery_point']}  {skew:>13}  {size:>9}  {names}{copies}")
     if not found["sets"]:
         console.print("no backup set yet; take one with `dbkeep backup run`")
+    if found["score"]:
+        console.print(score_text(found["score"]))
     for host, errors in found["errors"].items():
         for error in errors:
             console.print(f"{host}: {error}")
@@ -162,49 +161,3 @@ def escrow_command(environment_name: str, file: Path) -> None:
     """Seal what a restore needs besides a store into FILE, for the operators' offline keys (docs/recovery-kit.md)."""
     for key in write_escrow(read_environment(environment_name), file):
         console.print(f"{file} opens with the identity of {key}")
-
-
-@click.command("drill")
-@environment_option
-@engines_option
-@json_option
-@identity_option
-@set_option
-@store_option
-def drill_command(
-    *,
-    environment_name: str,
-    engines: tuple[str, ...],
-    as_json: bool,
-    identity_file: Path | None,
-    set_id: str | None,
-    store: str,
-) -> None:
-    """Restore a set into throw-away engines on its hosts and compare. Exit 1: it failed."""
-    identity = read_identity_file(identity_file)
-    try:
-        environment = read_environment(environment_name)
-        evidence = run_drill(environment, set_id, engines, store=store, identity=identity, on_progress=show)
-    except DrillFailedError as error:
-        if as_json:
-            click.echo(json.dumps(flat(error.evidence), indent=2))
-        else:
-            show_drill(error.evidence)
-        raise
-    if as_json:
-        click.echo(json.dumps(flat(evidence), indent=2))
-    else:
-        show_drill(evidence)
-
-
-def show_drill(evidence: dict[str, Any]) -> None:
-    """Print a drill's result: a line an engine, then the measured RPO and RTO."""
-    observed = evidence["observed"]
-    for engine, result in observed["engines"].items():
-        number = len(result["assertions"])
-        verdict = f"{number} assertions hold" if result["passed"] else f"FAILED: {reason(result)}"
-        console.print(f"{engine} {result['source_version']} on {result['host']}: {verdict}")
-    console.print(
-        f"set {observed['set_id']}: drill {evidence['result']}, restored after {observed['rto_seconds']:.1f} s, "
-        f"{observed['rpo_seconds']:.0f} s after its recovery point"
-    )

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from dbkeep.checks.control import AREAS
 from dbkeep.checks.junit import junit_xml
-from dbkeep.checks.report import Report, Result, write_private
+from dbkeep.checks.prometheus import prometheus_text
+from dbkeep.checks.report import Report, Result, write_private, write_shared
 from dbkeep.checks.run import list_controls, run_checks
 from dbkeep.checks.text import print_report
 from dbkeep.commands.plan import environment_option
@@ -27,6 +28,10 @@ from dbkeep.errors import UsageError
 )
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - is standard output.")
 @click.option("--junit", "junit_file", metavar="FILE", type=click.Path(path_type=Path), help="Write it as JUnit XML.")
+@click.option(
+    "--prometheus", "metrics_file", metavar="FILE", type=click.Path(path_type=Path),
+    help="Write metrics for the textfile collector of the node exporter.",
+)  # fmt: skip
 @click.option("--list", "only_list", is_flag=True, help="Name the controls without asking them.")
 def check_command(
     *,
@@ -35,13 +40,14 @@ def check_command(
     engines: tuple[str, ...],
     json_file: str | None,
     junit_file: Path | None,
+    metrics_file: Path | None,
     only_list: bool,
 ) -> None:
     """Prove that an environment is as it should be. Exit 0: clean; 1: findings; 2: a control could not be answered."""
     environment = read_environment(environment_name)
     if only_list:
         return _print_controls(environment)
-    for file in (Path(json_file) if json_file and json_file != "-" else None, junit_file):
+    for file in (Path(json_file) if json_file and json_file != "-" else None, junit_file, metrics_file):
         if file and not file.absolute().parent.is_dir():
             raise UsageError(f"{file}: its folder does not exist; make it, or name another file")
     with _Progress(quiet=json_file == "-") as progress:
@@ -49,6 +55,8 @@ def check_command(
     _keep(report)
     if junit_file:
         write_private(junit_file, junit_xml(report))
+    if metrics_file:
+        write_shared(metrics_file, prometheus_text(report))
     if json_file == "-":
         click.echo(report.as_json(), nl=False)
     else:

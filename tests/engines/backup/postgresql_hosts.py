@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from dbkeep.backup.log_postgresql import cut
 from dbkeep.backup.manifest import Part, RecoveryPoint, set_id_of
 from dbkeep.backup.run import run
-from dbkeep.backup.settings import BackupHost, BackupSettings, PostgreSQLBackup
+from dbkeep.backup.settings import BackupHost, PostgreSQLBackup
 from dbkeep.backup.slices import Slice, newest_slice
 from dbkeep.backup.target_postgresql import restore_files
 from dbkeep.environment import checkout
@@ -23,9 +24,10 @@ from dbkeep.sandbox import postgresql as sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import PostgreSQLSettings
 
-from .conftest import SandboxService, stanza_create, write_pgbackrest
+from .conftest import SandboxService, backup_settings, stanza_create, write_pgbackrest
 
 SCRIPT = checkout() / "roles/backup/files/dbkeep-archive-wal"
+Engine = Literal["pgbackrest", "basebackup"]
 CANARY = "canary-5d0c71ee"
 
 
@@ -48,7 +50,9 @@ class PostgreSQLHost:
         return run(self.host, set_id_of(self.last))[0]
 
     def cut(self) -> list[Slice]:
-        return cut(self.host, newest_slice(self.host.settings.repository, "postgresql"))
+        return cut(
+            self.host, newest_slice(self.host.settings.repository, "postgresql", self.host.settings.signing_keys)
+        )
 
     def write(self, number: int) -> None:
         with connect(self.server) as connection:
@@ -71,7 +75,7 @@ class PostgreSQLHost:
 
 
 @contextmanager
-def make_host(folder: Path, engine: str, identity: str) -> Iterator[PostgreSQLHost]:
+def make_host(folder: Path, engine: Engine, identity: str) -> Iterator[PostgreSQLHost]:
     """A host whose empty cluster `engine` backs up, with a table of numbered records."""
     configuration = write_pgbackrest(folder)
     options = {
@@ -89,11 +93,9 @@ def make_host(folder: Path, engine: str, identity: str) -> Iterator[PostgreSQLHo
             service="postgresql",
             archive_seconds=0,
         )
-        settings = BackupSettings(
-            repository=folder / "backup",
-            evidence=folder / "evidence",
-            drill_directory=folder / "drill",
-            recipients=(age_recipient(identity),),
+        settings = backup_settings(
+            folder,
+            identity,
             postgresql=backup,
         )
         settings.drill_directory.mkdir(mode=0o711)

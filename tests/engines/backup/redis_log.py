@@ -19,14 +19,13 @@ from dbkeep.backup.manifest import Part, RecoveryPoint, set_id_of
 from dbkeep.backup.redis import mark
 from dbkeep.backup.restore_redis import loaded
 from dbkeep.backup.run import run
-from dbkeep.backup.settings import BackupHost, BackupSettings, RedisBackup
+from dbkeep.backup.settings import BackupHost, RedisBackup
 from dbkeep.backup.slices import Slice, newest_slice
 from dbkeep.redis.connect import connect
 from dbkeep.sandbox import redis as sandbox
-from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisSettings
 
-from .conftest import STATE, SandboxService
+from .conftest import STATE, SandboxService, backup_settings
 
 LIST = "sess:numbers"
 
@@ -69,7 +68,7 @@ class Instance:
         return part
 
     def cut(self) -> Slice:
-        (found,) = cut(self.host, newest_slice(self.host.settings.repository, ENGINE))
+        (found,) = cut(self.host, newest_slice(self.host.settings.repository, ENGINE, self.host.settings.signing_keys))
         return found
 
     def mark(self, name: str) -> RecoveryPoint:
@@ -106,11 +105,9 @@ def start(folder: Path, program: sandbox.Program | None = None, **directives: st
     service = SandboxService(begin)
     service.start()
     identity = str(pyrage.x25519.Identity.generate())
-    settings = BackupSettings(
-        repository=folder / "backup",
-        evidence=folder / "evidence",
-        drill_directory=folder / "drill",
-        recipients=(age_recipient(identity),),
+    settings = backup_settings(
+        folder,
+        identity,
         redis=RedisBackup(data_directory=folder / "redis" / "state", service="redis"),
     )
     settings.drill_directory.mkdir(mode=0o711)

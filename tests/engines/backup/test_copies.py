@@ -106,14 +106,14 @@ def test_bit_rot_in_50_random_places_is_found_50_times(
     host: BackupHost, set_id: str, store: str, engines: tuple[str, ...], folder: Path
 ) -> None:
     """Every file of the set can be hit, as likely as it is large; manifests and digests are hit on purpose."""
-    parts = {engine: read_part(host.sets, set_id, engine) for engine in engines}
+    parts = {engine: read_part(host.sets, set_id, engine, host.settings.signing_keys) for engine in engines}
     files = {stored.name: engine for engine in engines for stored in parts[engine].stored_files()}
     for engine in engines:
-        files |= {f"sets/{set_id}/{engine}/{name}": engine for name in (FILE_NAME, "SHA256SUMS")}
+        files |= {f"sets/{set_id}/{engine}/{name}": engine for name in (FILE_NAME, "SHA256SUMS", "SHA256SUMS.sig")}
     root = host.settings.repository if store == "local" else root_of(store, folder)
     dice = random.Random(4711)  # noqa: S311 - the same places in every run
     sizes = [(root / name).stat().st_size for name in files]
-    hit = [*list(files)[-2:], *dice.choices(list(files), sizes, k=48)]
+    hit = [*list(files)[-3:], *dice.choices(list(files), sizes, k=47)]
     found = 0
     for name in hit:
         path, engine = root / name, files[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,10 @@ from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.verify import verify
 from dbkeep.evidence import now
 
-from .conftest import Site
+from .conftest import Site, fill, make_site
 from .stores import with_stores
 
-ENGINES = ("mongodb", "redis")
+ENGINES = ("redis",)
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
@@ -39,6 +40,14 @@ def run_with_clock(host: BackupHost, shift: timedelta, monkeypatch: pytest.Monke
     (taken,) = set(set_ids(host.sets)) - before
     assert abs(time_of(taken) - now() - shift) < timedelta(hours=2)
     return taken
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Site]:
+    """A host with Redis alone."""
+    with make_site(folder, engines=ENGINES) as made:
+        fill(made)
+        yield made
 
 
 @pytest.fixture
@@ -65,9 +74,9 @@ def test_a_clock_that_went_back_costs_nothing_and_its_set_is_not_the_newest(
     kept = [take_days_ago(host, ago) for ago in (8, 2, 1)]
     early = run_with_clock(host, timedelta(days=days), monkeypatch)
     assert set(kept) <= set(set_ids(host.sets))
-    assert newest(host.sets, ENGINES) == kept[-1]
+    assert newest(host.sets, ENGINES, host.settings.signing_keys) == kept[-1]
     later = run(host, set_id_of(now()), ENGINES)[0].set_id
-    assert newest(host.sets, ENGINES) == later
+    assert newest(host.sets, ENGINES, host.settings.signing_keys) == later
     assert (early in set_ids(host.sets)) == (days > -9), "at the right time again it is as old as it says"
     for set_id in (*kept, later):
         assert verify(host, set_id)["ok"]
@@ -79,11 +88,11 @@ def test_a_clock_that_went_ahead_costs_no_set_and_hides_no_later_one(
 ) -> None:
     kept = [take_days_ago(host, ago) for ago in (8, 7, 2, 1)]
     ahead = run_with_clock(host, timedelta(days=400), monkeypatch)
-    assert read_part(host.sets, ahead, "redis").recovery_point.at > now()
+    assert read_part(host.sets, ahead, "redis", host.settings.signing_keys).recovery_point.at > now()
     assert set(set_ids(host.sets)) == {*kept, ahead}, "400 days later none of them is older than nine"
     later = run(host, set_id_of(now()), ENGINES)[0].set_id
     assert set(set_ids(host.sets)) == {*kept, ahead, later}
-    assert newest(host.sets, ENGINES) == later
+    assert newest(host.sets, ENGINES, host.settings.signing_keys) == later
     for set_id in (*kept, ahead, later):
         assert verify(host, set_id)["ok"]
     evidence = drill(host, "newest", ENGINES, site.identity)

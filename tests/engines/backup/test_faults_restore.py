@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,6 +27,14 @@ def tight(folder: Path) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Site]:
+    """A host with Redis alone."""
+    with make_site(folder / "alone", engines=("redis",)) as made:
+        fill(made)
+        yield made
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 @pytest.mark.parametrize(("engine", "left"), [("postgresql", 20_000), ("mongodb", 4000), ("redis", 8)])
 def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
@@ -39,7 +45,9 @@ def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
     with full(tight.folder, left * KIBIBYTE), pytest.raises(DbkeepError, match=f"; {engine} is as it was") as refused:
         restore(tight.host, part.set_id, [engine], tight.identity, services=tight.services)
     assert "\n" not in str(refused.value)
-    assert any(word in str(refused.value) for word in ("No space left", "room", "ended at once")), refused.value
+    # pgBackRest does not say why a write was cut short, mongod's own last words are in its log.
+    reasons = ("No space left", "unable to write", "ended at once")
+    assert any(reason in str(refused.value) for reason in reasons), refused.value
     assert engine_restore(engine).live_counts(tight.host) == live
     assert verify(tight.host, part.set_id)["ok"]
     again = restore(tight.host, part.set_id, [engine], tight.identity, services=tight.services)
@@ -48,26 +56,18 @@ def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
 
 def test_of_two_restores_at_once_one_is_refused_and_so_is_a_backup(site: Site) -> None:
     part = site.take(("redis",))["redis"]
-    begun, go_on = threading.Event(), threading.Event()
+    held = rf"held by process {os.getpid()} \(restore of .*{part.set_id}\); wait for it to end"
+    refused = []
 
-    def progress(_: str) -> None:
-        begun.set()
-        assert go_on.wait(60)
-
-    def begin() -> object:
-        return restore(site.host, part.set_id, ["redis"], site.identity, services=site.services, progress=progress)
-
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(begin)
-        try:
-            assert begun.wait(60)
-            held = rf"held by process {os.getpid()} \(restore of .*{part.set_id}\); wait for it to end"
+    def meanwhile(_: str) -> None:
+        if not refused:
             with pytest.raises(BusyError, match=held):
                 restore(site.host, part.set_id, ["redis"], site.identity, services=site.services)
             with pytest.raises(BusyError, match=held):
                 site.take(("redis",))
-        finally:
-            go_on.set()
-        assert first.result()
+            refused.append(True)
+
+    restore(site.host, part.set_id, ["redis"], site.identity, services=site.services, progress=meanwhile)
+    assert refused
     assert engine_restore("redis").live_counts(site.host) == {"state/pres:": 7, "state/sess:": 300}
     assert site.take(("redis",))["redis"].details["keys"] == 307

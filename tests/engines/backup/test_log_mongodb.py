@@ -16,6 +16,7 @@ from typing import Any
 import pyrage
 import pytest
 from bson import json_util
+from pymongo.client_session import ClientSession
 
 from dbkeep.backup.log_mongodb import cut, note, position_of
 from dbkeep.backup.manifest import Part, RecoveryPoint, read_sets, set_id_of
@@ -24,7 +25,7 @@ from dbkeep.backup.replay_mongodb import carry_on
 from dbkeep.backup.restore_mongodb import load, open_part
 from dbkeep.backup.restore_mongodb import replace as restore_in_place
 from dbkeep.backup.run import run
-from dbkeep.backup.settings import BackupHost, BackupSettings, DirectoryStoreSettings, MongoDBBackup
+from dbkeep.backup.settings import BackupHost, DirectoryStoreSettings, MongoDBBackup
 from dbkeep.backup.ship import ship as ship_once
 from dbkeep.backup.ship import ship_every
 from dbkeep.backup.slices import Slice, local_keys, newest_slice, read_slices
@@ -34,9 +35,8 @@ from dbkeep.mongodb.connect import Client, connect
 from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.sandbox.mongodb import Security
 from dbkeep.sandbox.mongodb_security import issue
-from dbkeep.secrets import age_recipient
 
-from .conftest import SandboxService
+from .conftest import SandboxService, backup_settings
 
 IDENTITY = str(pyrage.x25519.Identity.generate())
 ACCOUNTS = 40
@@ -45,15 +45,13 @@ ACCOUNTS = 40
 @contextmanager
 def mongodb_host(folder: Path, security: Security | None = None) -> Iterator[BackupHost]:
     """A host that has MongoDB only, with an oplog of the sandbox's 128 MB; SERVICES has what stops and starts it."""
-    service = SandboxService(lambda: sandbox.start(folder / "mongo", security=security, initiate=False))
+    service = SandboxService(lambda: sandbox.start(folder / "mongo", security=security, initiate=False, cache_gb=0.5))
     service.start()
     try:
         sandbox._initiate(service.settings, security)
-        settings = BackupSettings(
-            repository=folder / "backup",
-            evidence=folder / "evidence",
-            drill_directory=folder / "drill",
-            recipients=(age_recipient(IDENTITY),),
+        settings = backup_settings(
+            folder,
+            IDENTITY,
             mongodb=MongoDBBackup(
                 data_directory=folder / "mongo" / "data",
                 service="mongod",
@@ -85,7 +83,7 @@ def take(host: BackupHost) -> Part:
 
 
 def ship(host: BackupHost) -> list[Slice]:
-    return cut(host, newest_slice(host.settings.repository, "mongodb"))
+    return cut(host, newest_slice(host.settings.repository, "mongodb", host.settings.signing_keys))
 
 
 @contextmanager
@@ -248,10 +246,14 @@ def accounts_and_a_large_transaction(client: Client) -> None:
     client.admin.command({"grantRolesToUser": "stays", "roles": [{"role": "read", "db": "chat"}]})
     client.admin.command({"dropUser": "goes"})
     big = "x" * (6 << 20)
-    with client.start_session() as session, session.start_transaction():
-        for number in range(4):  # more than an entry of the oplog holds
-            client["chat"]["big"].insert_one({"_id": number, "text": big}, session=session)
+
+    def write(session: ClientSession) -> None:
         client["chat"]["small"].insert_one({"_id": 1}, session=session)
+        for number in range(3):  # more than an entry of the oplog holds
+            client["chat"]["big"].insert_one({"_id": number, "text": big}, session=session)
+
+    with client.start_session() as session:
+        session.with_transaction(write)
     with client.start_session() as session:
         session.start_transaction()
         client["chat"]["small"].insert_one({"_id": "never"}, session=session)
@@ -353,7 +355,7 @@ def test_a_slicer_that_is_killed_goes_on_without_a_gap(host: BackupHost, tmp_pat
         assert client["chat"]["ledger"].count_documents({}) == len(mover.times)
         assert observed(client) == sums(len(mover.times))
     folder = host.settings.repository / "log" / "mongodb"
-    records = read_slices(host.settings.repository, "mongodb")
+    records = read_slices(host.settings.repository, "mongodb", host.settings.signing_keys)
     named = {stored.name for found in records for stored in found.files} | {f"{found.name}.json" for found in records}
     assert {path.name for path in folder.iterdir()} == named
 
@@ -362,13 +364,13 @@ def test_an_oplog_that_rolled_over_is_loud_and_a_new_set_is_taken(host: BackupHo
     assert host.mongodb is not None
     take(host)
     assert ship_once(host)["mongodb"] is not None
-    newest = newest_slice(host.settings.repository, "mongodb")
+    newest = newest_slice(host.settings.repository, "mongodb", host.settings.signing_keys)
     assert newest is not None
     with connect(host.mongodb) as client:
         roll_over(client)
         with pytest.raises(DbkeepError, match=r"engine mongodb: .*rolled over before it was archived.*new set"):
             ship_once(host)
-        (part,) = [parts["mongodb"] for parts in read_sets(host.sets)][-1:]
+        (part,) = [parts["mongodb"] for parts in read_sets(host.sets, host.settings.signing_keys)][-1:]
         assert part.recovery_point.at > newest.ended_at
         client["chat"]["after"].insert_one({"_id": 1})
         position = mark(host, "a point").name
@@ -396,7 +398,7 @@ def test_a_store_that_was_down_gets_all_and_a_lost_copy_comes_again(host: Backup
     for _ in range(2):
         with pytest.raises(DbkeepError, match=r"store nas: .*cannot be used"):
             ship_once(away)
-    made = newest_slice(host.settings.repository, "mongodb")
+    made = newest_slice(host.settings.repository, "mongodb", host.settings.signing_keys)
     root.mkdir()
     assert ship_once(away)["mongodb"] is not None
     there = {str(path.relative_to(root)) for path in root.rglob("*.json")}

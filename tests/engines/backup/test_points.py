@@ -118,7 +118,7 @@ def numbers_in(host: BackupHost) -> dict[str, int]:
 def seal(site: Site) -> None:
     """One round of what is shipped: each engine's log up to now."""
     for engine in site.host.engines:
-        newest = newest_slice(site.host.settings.repository, engine)
+        newest = newest_slice(site.host.settings.repository, engine, site.host.settings.signing_keys)
         import_module(f"dbkeep.backup.log_{engine}").cut(site.host, newest)
 
 

@@ -61,7 +61,8 @@ def pause() -> datetime:
 
 
 def archived(made: PostgreSQLHost) -> list[Path]:
-    return sorted((made.host.settings.repository / "postgresql").rglob("*-*.zst*"))
+    paths = (made.host.settings.repository / "postgresql").rglob("0*-*")
+    return sorted(path for path in paths if path.suffix in (".zst", ".age"))
 
 
 def test_a_copy_stops_exactly_at_a_name_or_a_time_and_archives_nothing(made: PostgreSQLHost, part: Part) -> None:
@@ -76,7 +77,6 @@ def test_a_copy_stops_exactly_at_a_name_or_a_time_and_archives_nothing(made: Pos
     assert (idle.first, idle.last, idle.repository_files) == (written.last, written.last, ())
     before = archived(made)
     ends = [
-        (part.recovery_point, [1]),
         (RecoveryPoint(at=named.at, name=named.name), [1, 2]),
         (at(between), [1, 2, 3]),
         (at(idle.ended_at), [1, 2, 3, 4]),
@@ -174,17 +174,17 @@ def test_nothing_is_readable_without_the_key(made: PostgreSQLHost, part: Part) -
         settings = made.host.settings.model_copy(update={"postgresql": backup})
         other = changed(made, host=changed(made.host, settings=settings))
     wrong = str(pyrage.x25519.Identity.generate())
-    with pytest.raises(DbkeepError, match=r"does not open it|unable to load info file"), other.copy(part, None, wrong):
+    with pytest.raises(DbkeepError, match=r"does not open it|pgbackrest"), other.copy(part, None, wrong):
         pass
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.6, 1.5])
-def test_after_a_kill_the_next_run_is_good(made: PostgreSQLHost, part: Part, seconds: float) -> None:
-    process = multiprocessing.get_context("fork").Process(target=run, args=(made.host, None))
-    process.start()
-    time.sleep(seconds)
-    process.kill()
-    process.join()
+def test_after_kills_the_next_run_is_good(made: PostgreSQLHost, part: Part) -> None:
+    for seconds in (0.1, 0.5, 1.2):
+        process = multiprocessing.get_context("fork").Process(target=run, args=(made.host, None))
+        process.start()
+        time.sleep(seconds)
+        process.kill()
+        process.join()
     taken = made.take()
     assert not verify_part(made.host, taken)
     assert not verify_part(made.host, part), "the earlier set is as it was"
@@ -195,7 +195,7 @@ def test_after_a_kill_the_next_run_is_good(made: PostgreSQLHost, part: Part, sec
 def test_log_from_before_the_oldest_set_goes_and_no_other(made: PostgreSQLHost, part: Part) -> None:
     if made.host.with_postgresql()[0].engine == "pgbackrest":
         pytest.skip("pgBackRest expires by its own rule")
-    for parts in read_sets(made.host.sets):
+    for parts in read_sets(made.host.sets, made.host.settings.signing_keys):
         if parts["postgresql"].set_id != part.set_id:
             (made.host.sets / parts["postgresql"].set_id / "postgresql/manifest.json").unlink()
     before = len(archived(made))
@@ -204,12 +204,12 @@ def test_log_from_before_the_oldest_set_goes_and_no_other(made: PostgreSQLHost, 
     assert not verify_part(made.host, part)
 
 
-def test_the_archive_command_repeats_itself_and_overwrites_nothing(folder: Path, tmp_path: Path) -> None:
+def test_the_archive_command_repeats_itself_and_overwrites_nothing(made: PostgreSQLHost, tmp_path: Path) -> None:
     identity = pyrage.x25519.Identity.generate()
     (tmp_path / "recipients").write_text(f"{identity.to_public()}\n")
     segment = tmp_path / "0000000100000000000000AB"
     command = [SCRIPT, tmp_path / "recipients", tmp_path / "wal", segment]
-    data = folder / "basebackup/pg/data"
+    data = made.folder / "pg/data"
 
     def archive(content: bytes) -> subprocess.CompletedProcess[str]:
         segment.write_bytes(content)

@@ -12,8 +12,9 @@ from typing import Any
 
 from dbkeep import evidence
 from dbkeep.backup import manifest
-from dbkeep.backup.catalog import stores
+from dbkeep.backup.catalog import score_here, stores
 from dbkeep.backup.clock import in_order, is_past
+from dbkeep.backup.drill_history import drilled_point
 from dbkeep.backup.points import read_points
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, PostgreSQLBackup, read_host
@@ -33,7 +34,7 @@ SMALL = 1024 * 1024
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
     host = read_host()
-    sets = list(manifest.read_sets(host.sets))
+    sets = list(manifest.read_sets(host.sets, host.settings.signing_keys))
     repository = host.settings.repository
     return {
         "versions": {},
@@ -49,9 +50,11 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         ),
         "services": properties_of(units_of("--all", *SERVICES), ("Result", "ExecMainStatus", "ActiveState")),
         "stores": _stores(host),
+        "run": _last_run(host.settings.evidence),
         "log": _log(host),
         "points": _points(host),
-        "drill": _last_drill(host.settings.evidence),
+        "drill": _last_drill(host),
+        "score": score_here(host),
         "identities_on_host": _identities(),
     }
 
@@ -69,7 +72,9 @@ def _newest(engine: str, sets: list[dict[str, manifest.Part]], host: BackupHost)
     folder = host.sets / part.set_id / engine
     return {
         "set_id": part.set_id,
+        "at": part.recovery_point.at.isoformat(),
         "age_hours": _hours_since(part.recovery_point.at),
+        "seconds": part.seconds,
         "stored_bytes": part.stored_bytes,
         "files": {file.name: _state_of(folder / file.name, file.size) for file in part.files},
         "recipients": len(part.recipients),
@@ -129,6 +134,11 @@ def _begins_with(path: Path, prefix: bytes) -> bool:
         return True  # it expired while we looked
 
 
+def _last_run(folder: Path) -> dict[str, Any] | None:
+    record = next(evidence.read_all("backup", folder), None)
+    return record and {"passed": record["result"] == "passed", "finished_at": record["finished_at"]}
+
+
 def _points(host: BackupHost) -> dict[str, Any]:
     """Return how often a point is set, and the newest one's age, engines and skew."""
     newest = max(read_points(host), key=lambda point: point.at, default=None)
@@ -145,7 +155,10 @@ def _points(host: BackupHost) -> dict[str, Any]:
 
 def _log(host: BackupHost) -> dict[str, Any]:
     """Return how old the newest slice of each engine's log is, and what of the last round failed."""
-    newest = {engine: newest_slice(host.settings.repository, engine) for engine in shipped_engines(host)}
+    newest = {
+        engine: newest_slice(host.settings.repository, engine, host.settings.signing_keys)
+        for engine in shipped_engines(host)
+    }
     state = host.settings.repository / STATE
     return {
         "every_seconds": host.settings.ship_seconds,
@@ -157,11 +170,20 @@ def _log(host: BackupHost) -> dict[str, Any]:
     }
 
 
-def _last_drill(folder: Path) -> dict[str, Any] | None:
-    record = next(evidence.read_all("drill", folder), None)
+def _last_drill(host: BackupHost) -> dict[str, Any] | None:
+    """Return the last drill, and the newest recovery point that any drill proved: the two may be of different sets."""
+    record = next(evidence.read_all("drill", host.settings.evidence), None)
     if record is None:
         return None
-    return {"result": record["result"], "age_hours": _hours_since(datetime.fromisoformat(record["finished_at"]))}
+    point = drilled_point(host.settings.evidence, host.engines)
+    return {
+        "passed": record["result"] == "passed",
+        "finished_at": record["finished_at"],
+        "rpo_seconds": record["observed"]["rpo_seconds"],
+        "rto_seconds": record["observed"]["rto_seconds"],
+        "point": point.isoformat() if point else None,
+        "point_age_hours": _hours_since(point) if point else None,
+    }
 
 
 def _identities() -> list[str]:

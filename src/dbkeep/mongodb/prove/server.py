@@ -114,7 +114,7 @@ class Server:
         return MongoDB(configuration, Credentials.model_construct(mongodb_chat_api=password))
 
     def _start(self, name: str, startup: Startup, *, initiate: bool) -> Any:
-        declared = {parameter.name: _spelt(parameter.value) for parameter in self.declared.server.parameters}
+        declared = {parameter.name: spelt(parameter.value) for parameter in self.declared.server.parameters}
         return sandbox.start(
             self._folder / name,
             security=self.security,
@@ -132,7 +132,7 @@ class Server:
         return client(self.settings, direct=True, **(credentials | options))
 
 
-def _spelt(value: Any) -> str:
+def spelt(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
