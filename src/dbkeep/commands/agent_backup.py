@@ -16,6 +16,7 @@ from dbkeep.backup.catalog import catalog
 from dbkeep.backup.claims import read_claims
 from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
+from dbkeep.backup.lock import BusyError
 from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.points import mark
 from dbkeep.backup.points_catalog import points_catalog
@@ -101,6 +102,12 @@ class VerifyRequest(SetRequest):
     """Without `store` every copy is compared."""
 
     store: str = ALL
+
+
+class PointsRequest(Request):
+    """With `last` only so many of the newest points."""
+
+    last: int | None = None
 
 
 class NamedUsersRequest(Request):
@@ -268,15 +275,22 @@ def drill_command() -> None:
 def mark_command() -> None:
     """Set a point in this host's engines at once and answer with its record."""
     asked = request(MarkRequest)
-    point = mark(read_host(), asked.name, asked.engines, at=asked.at, progress=progress)
+    try:
+        point = mark(read_host(), asked.name, asked.engines, at=asked.at, progress=progress)
+    except BusyError as error:
+        if asked.name:
+            raise
+        # The timer's point falls into a restore: the next one is a few minutes away.
+        progress(f"no point now: {error}")
+        answer({"point": None})
+        return
     answer({"point": point.model_dump(mode="json")})
 
 
 @agent_backup_group.command("points")
 def points_command() -> None:
     """Answer with the points of this host and from where each can be restored."""
-    request(Request)
-    answer(points_catalog(read_host()))
+    answer(points_catalog(read_host(), request(PointsRequest).last))
 
 
 @agent_backup_group.command("references")

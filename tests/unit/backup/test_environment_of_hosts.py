@@ -88,7 +88,8 @@ def test_a_point_is_restorable_from_where_every_host_restores_it(
     places = {"a": ["local", "offsite"], "b": ["local", "offsite", "nas"], "c": ["offsite"]}
     damaged = {"c": ["points/q.c.json: damaged"]}
     Agents(
-        monkeypatch, points=lambda host, _: {"points": [record(host, 0, places[host])], "errors": damaged.get(host, [])}
+        monkeypatch,
+        points=lambda host, _: {"points": [record(host, 0, places[host])], "all": 1, "errors": damaged.get(host, [])},
     )
     found = list_points(environment)
     assert [(one["name"], one["restorable_from"]) for one in found["points"]] == [("p", ["offsite"])]

@@ -184,7 +184,27 @@ def test_a_log_reaches_from_a_set_to_its_next_gap(host: BackupHost) -> None:
         "p25": [],
         "p35": [],
     }
+    newest = points_catalog(host, 2)
+    assert [row["name"] for row in newest["points"]] == ["p25", "p35"]
+    assert newest["all"] == 5
     assert not reach([], []).holds(at(1))
+
+
+def test_no_more_of_the_log_is_read_than_the_newest_points_need(host: BackupHost) -> None:
+    take(host, 10)
+    take(host, 30)
+    for engine in ("redis", "mongodb"):
+        log(host, engine, 0, 20, begins_chain=True)
+        log(host, engine, 20, 40)
+        (host.settings.repository / "log" / engine / "20261128T080020.000000Z.json").write_text(
+            "damaged", encoding="utf-8"
+        )
+    for seconds in (15, 35):
+        write_point(host, point(f"p{seconds}", seconds))
+    assert len(points_catalog(host)["errors"]) == 2
+    newest = points_catalog(host, 1)
+    assert newest["errors"] == []
+    assert [row["restorable_from"] for row in newest["points"]] == [["local"]]
 
 
 def test_a_store_restores_a_point_when_it_has_the_set_the_log_and_the_record(host: BackupHost) -> None:
