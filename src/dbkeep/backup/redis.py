@@ -160,9 +160,7 @@ class CheckedDump:
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the content; raises DbkeepError after it when the tool finds it damaged."""
-        with subprocess.Popen(
-            [*self._tool, "/dev/stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False
-        ) as process:
+        with subprocess.Popen([*self._tool, "/dev/stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin is not None  # noqa: S101 - for the type checker
             assert process.stdout is not None  # noqa: S101 - for the type checker
             digest = hashlib.sha256()
