@@ -53,7 +53,7 @@ QUERIES = (
     Query(
         "visible among ten",
         _named(users.VISIBLE, "others"),
-        f"SELECT id FROM chat.users WHERE id = ANY(%(others)b) AND {UNBLOCKED} AND {ACTIVE}",
+        f"SELECT count(*) FROM chat.users WHERE id = ANY(%(others)s::uuid[]) AND {UNBLOCKED} AND {ACTIVE}",
     ),
     Query(
         "another's profile",

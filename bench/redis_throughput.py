@@ -15,10 +15,10 @@ import click
 
 from dbkeep import redis, tls
 from dbkeep.environment import checkout
+from dbkeep.ports import free_port
 from dbkeep.redis.connect import connect
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox import redis as sandbox
-from dbkeep.sandbox.ports import free_port
 
 MEMORY_BYTES = 2048 * 1024 * 1024
 USER = "svc_auth"

@@ -100,7 +100,7 @@ async def _rates(
     reads: dict[str, Read] = {
         "own profile": (users.OWN, (me,)),
         "find user": (users.FIND, (others[0][1],)),
-        "visible": (users.VISIBLE, ([other for other, _ in others[:10]],)),
+        "visible": (users.VISIBLE, (users.array_of(other for other, _ in others[:10]),)),
         "relationships": (relationships.OWN, (500,)),
         "settings": (settings.OWN, (me,)),
     }

@@ -35,6 +35,7 @@ from rich.table import Table
 import population
 import tls_server
 from chat_api.context import Signer, plain
+from chat_api.users.store import array_of
 from dbkeep.postgresql import context_keys
 from dbkeep.secrets import new_password
 from queries import QUERIES
@@ -91,7 +92,8 @@ class Sample:
     def values(self) -> Values:
         me, other = random.sample(self._users, 2)
         return {
-            "me": me[0], "name": other[1], "other": other[0], "others": [u[0] for u in random.sample(self._users, 10)],
+            "me": me[0], "name": other[1], "other": other[0],
+            "others": array_of(user for user, _ in random.sample(self._users, 10)),
             "most": 500, "id": uuid4(), "key": "setting.s1", "value": Jsonb("value"), "bio": f"bio {random.random()}",
         }  # fmt: skip
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbkeep import postgresql, tls
+from dbkeep.ports import free_port
 from dbkeep.postgresql import Declared, context_keys
 from dbkeep.postgresql.models import Context
 from dbkeep.sandbox import postgresql as sandbox
-from dbkeep.sandbox.ports import free_port
 from dbkeep.secrets import new_password
 from dbkeep.settings import PostgreSQLSettings
 

@@ -36,6 +36,8 @@ def test_backup_is_fresh(backup_facts: dict[str, Any], observe: Observe) -> None
         for engine, age in ages.items()
         if age is None or age > OLDEST_HOURS
     ]
+    early = backup_facts["from_the_future"]
+    wrong += [f"set {set_id} is of a time to come: the clock of the host jumps, or did" for set_id in early]
     assert not wrong, "; ".join(wrong)
 
 
@@ -54,12 +56,12 @@ def test_stored_files_are_ciphertext(backup_facts: dict[str, Any], observe: Obse
         observe(**{engine: {"set": part["set_id"], "files": len(part["files"]), "recipients": part["recipients"]}})
         seen += len(part["files"])
         wrong += [f"{engine}/{name}: {state}" for name, state in part["files"].items() if state != "ciphertext"]
-    pgbackrest = backup_facts["pgbackrest"]
-    if pgbackrest is not None:
-        observe(pgbackrest=pgbackrest)
-        seen += pgbackrest["files"]
-        wrong += [f"{path}: not ciphertext" for path in pgbackrest["not_ciphertext"]]
-        if pgbackrest["cipher"] == "none":
+    repository = backup_facts["postgresql"]
+    if repository is not None:
+        observe(repository=repository)
+        seen += repository["files"]
+        wrong += [f"{path}: not ciphertext" for path in repository["not_ciphertext"]]
+        if repository["cipher"] == "none":
             wrong.append("pgBackRest's repository has no cipher")
     assert seen, "nothing is stored"
     assert not wrong, "; ".join(wrong)
@@ -168,6 +170,19 @@ def test_locked_copies_stay(backup_facts: dict[str, Any], observe: Observe) -> N
         not_applicable("no store with object lock is declared")
     wrong = [f"{name}: {fault}" for name, store in locking.items() for fault in store["faults"]]
     assert not wrong, "; ".join(wrong)
+
+
+@control(
+    "BK-09",
+    "Three copies, two media, one off the host, one locked, no error in the last drill",
+    severity="medium",
+    sources=("CISA: 3-2-1 rule", "dbkeep design: backups are worth what the last drill proved"),
+    fix="declare what is missing in backup_stores (docs/stores.md), then `dbkeep backup copy`; run `dbkeep drill`",
+)
+def test_the_newest_set_scores_3_2_1_1_0(backup_facts: dict[str, Any], observe: Observe) -> None:
+    score = backup_facts["score"]
+    observe(**score)
+    assert not score["missing"], "; ".join(score["missing"])
 
 
 @control(

@@ -14,6 +14,8 @@ SITE = (
 )
 # What a plan calls changes of the server's own configuration.
 CONFIGURATION = ("configuration file", "server setting", "reload", "restart")
+# An asynchronous archive says after a minute that it failed, and goes on trying.
+LONGEST_WAIT_SECONDS = 300
 
 
 @control(
@@ -168,7 +170,7 @@ def test_files_are_closed(postgresql_facts: dict[str, Any], observe: Observe) ->
 
 @control(
     "PG-BAK-01",
-    "Write-ahead log is archived, and the last attempt worked",
+    "Write-ahead log is archived, the last attempt worked, and none waits for long",
     severity="high",
     sources=("CIS PostgreSQL 17 7.4", "PostgreSQL manual 27.2: pg_stat_archiver"),
     fix="look at the server's log for archive_command; until it works, pg_wal fills the disk",
@@ -180,3 +182,6 @@ def test_archiving_works(postgresql_facts: dict[str, Any], observe: Observe) -> 
     assert not wrong, "; ".join(wrong)
     assert archiver["archived_count"], "no segment was archived yet"
     assert not archiver["failing"], f"archiving fails since {archiver['last_failed_time']}"
+    assert archiver["waiting_seconds"] <= LONGEST_WAIT_SECONDS, (
+        f"{archiver['waiting']} segments wait to be archived, the oldest for {archiver['waiting_seconds']} s"
+    )

@@ -55,15 +55,16 @@ def test_default_user_is_off(access: Access, target: Host, redis_facts: dict[str
     sources=("redis-baseline 11, 37", "Redis manual: ACL, external ACL file"),
     fix="run playbooks/site.yml (role redis) for its mode, `dbkeep apply redis` for what it holds",
 )
-def test_acl_file(redis_facts: dict[str, Any], observe: Observe) -> None:
-    wrong = []
+def test_acl_file(redis_facts: dict[str, Any], target: Host, observe: Observe) -> None:
+    # Each server runs as the account of its own name.
+    wrong, account = [], target.variables.get("redis_server", "redis")
     for name in INSTANCES:
         file = redis_facts["instances"][name]["acl_file"]
         observe(**{name: file})
         assert file["digests"], f"{name}: no password stands in the ACL file: the observation is wrong"
         if file["in_clear"]:
             wrong.append(f"{name}: {file['in_clear']} passwords in clear")
-        if int(file["mode"], 8) & ~0o640 or file["owner"] != "redis":
+        if int(file["mode"], 8) & ~0o640 or file["owner"] != account:
             wrong.append(f"{name}: mode {file['mode']}, owner {file['owner']}")
     assert not wrong, "; ".join(wrong)
 

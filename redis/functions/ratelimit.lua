@@ -5,8 +5,8 @@
 --   FCALL rate_limit 1 KEY BURST COUNT PERIOD_SECONDS [COST]
 --
 -- allows BURST requests at once and COUNT requests per PERIOD_SECONDS in the long run; one call takes COST of them
--- (default 1). Returns {allowed 0|1, remaining, retry_after_milliseconds, reset_after_milliseconds}; a refused call
--- takes nothing.
+-- (default 1). Returns for how many milliseconds the caller has to wait: 0 if it may go on. A refused call takes nothing.
+-- One number, because a list costs the server and the client as much as the rest of the function.
 --
 -- The state is the key's time to live: how long the limit takes to be whole again. So the time is the server's, and the
 -- key is gone when there is nothing to remember. Numbers are whole parts of a millisecond, COUNT to each, so that no
@@ -53,7 +53,7 @@ local function rate_limit(keys, args)
   local after = used + one * cost
 
   if after > whole then
-    return {0, math.floor((whole - used) / one), math.ceil((after - whole) / count), math.ceil(used / count)}
+    return math.ceil((after - whole) / count)
   end
   local lives = math.ceil(after / count)
   if rounds or used == 0 then
@@ -61,7 +61,7 @@ local function rate_limit(keys, args)
   else
     redis.call('PEXPIRE', key, lives)
   end
-  return {1, math.floor((whole - after) / one), 0, lives}
+  return 0
 end
 
 redis.register_function('rate_limit', rate_limit)

@@ -14,8 +14,8 @@ from chat_api.stores.keyspaces import API_LIMITS, AUTH_LIMITS, Use
 from chat_api.stores.redis import RedisClients
 
 FUNCTION = "rate_limit"
-ALLOWED = [1, 0, 0, 0]
-"""What the function answers to a call that may go on: allowed, remaining, milliseconds to wait, until it is whole."""
+ALLOWED = 0
+"""What the function answers to a call that may go on; any other answer is how many milliseconds it has to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,9 @@ class Limits:
         Raises stores.redis.Unavailable when the limit cannot be asked and fails closed.
         """
         words = (limit.use.key(limit.name, subject), str(limit.burst), str(limit.count), str(limit.period_seconds))
-        allowed, _, retry_milliseconds, _ = await self._redis.run(
-            limit.use, lambda client: client.fcall(FUNCTION, 1, *words), ALLOWED
-        )
-        if not allowed:
-            wait = max(1, math.ceil(retry_milliseconds / 1000))
+        milliseconds = await self._redis.run(limit.use, lambda client: client.fcall(FUNCTION, 1, *words), ALLOWED)
+        if milliseconds != ALLOWED:
+            wait = math.ceil(milliseconds / 1000)
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS, f"Too many requests. Wait {wait} s.", {"Retry-After": str(wait)}
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ import click
 
 from dbkeep.errors import DbkeepError
 
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Commands are imported when they are called: ansible, boto3 and the drivers cost more to load than most commands run.
 COMMANDS = {
     "up": ("dbkeep.commands.up", "up_command"),
@@ -60,6 +62,11 @@ def main() -> None:
     except DbkeepError as error:
         click.echo(f"dbkeep: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in DISK_REFUSES:
+            raise
+        click.echo(f"dbkeep: {error.filename or 'a file'}: {error.strerror}; make room or mount it anew", err=True)
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -15,7 +15,9 @@ def open_mode(path: Path) -> str | None:
     return f"{mode:04o}" if mode & ~WIDEST_SECRET else None
 
 
-def write_atomically(path: Path, content: str, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+def write_atomically(
+    path: Path, content: str | bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None
+) -> None:
     """Replace `path` by `content` with permissions `mode`; a reader sees the old file or the new one, never a part.
 
     `owner` is a user and a group id; without it the file is the caller's.
@@ -24,11 +26,11 @@ def write_atomically(path: Path, content: str, *, mode: int = 0o644, owner: tupl
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "wb") as file:
             if owner is not None:
                 os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
-            file.write(content)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from dbkeep.backup.signature import public_half
 from dbkeep.environment import checkout
 from dbkeep.errors import UsageError
 from dbkeep.files import write_atomically
@@ -107,9 +108,12 @@ def _public(secrets: Mapping[str, Any], present: Mapping[str, Any], name: str) -
         certificate = new_authority(secrets["ca_private_key"], f"dbkeep {name} authority")
     recipient = age_recipient(secrets["backup"]["age_identity"])
     recipients = present.get("backup_age_recipients") or []
+    signer = public_half(secrets["backup"]["signing_key"])
+    signers = present.get("backup_signing_keys") or []
     return {
         "dbkeep_ca_certificate": certificate,
         "backup_age_recipients": recipients if recipient in recipients else [*recipients, recipient],
+        "backup_signing_keys": signers if signer in signers else [*signers, signer],
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyrage
 
+from dbkeep.backup.signature import new_signing_key
 from dbkeep.engines import NAMES, engine
 from dbkeep.errors import UsageError
 from dbkeep.tls import new_private_key
@@ -71,6 +72,7 @@ def wanted(users: dict[str, list[str]]) -> Wanted:
     makers |= {
         ("backup", "pgbackrest_cipher_pass"): new_password,
         ("backup", "age_identity"): new_age_identity,
+        ("backup", "signing_key"): new_signing_key,
     }
     makers |= {("chat_api", key): new_password for key in ("token_key", "field_key", "blind_index_key")}
     return makers

@@ -46,7 +46,8 @@ class PostgreSQLArchive(Settings):
 class PostgreSQLAccess(Settings):
     """Who logs on from where. Every role that logs on may do so from this host, `api_roles` from the API's hosts too.
 
-    An address is one of IPv4 or IPv6, a network, or a host's name.
+    An address is one of IPv4 or IPv6, a network, or a host's name. `local_replication` lets the superuser at the socket
+    copy the cluster (pg_basebackup).
     """
 
     hba_file: Path
@@ -54,6 +55,7 @@ class PostgreSQLAccess(Settings):
     own_addresses: tuple[str, ...]
     api_addresses: tuple[str, ...] = ()
     api_roles: tuple[str, ...] = ()
+    local_replication: bool = False
 
 
 class PostgreSQLSettings(Settings):

@@ -12,7 +12,10 @@ from typing import Any
 
 from dbkeep.backup.controller import run_backup
 from dbkeep.backup.controller_drill import run_drill
+from dbkeep.backup.controller_points import set_point
 from dbkeep.bundle import build_bundle
+from dbkeep.checks.control import State
+from dbkeep.checks.report import Report
 from dbkeep.child import contained
 from dbkeep.environment import Environment, checkout, read_environment
 from dbkeep.errors import DbkeepError
@@ -66,6 +69,7 @@ def bring_up(name: str, *, hosts: int, release: str, stages: Stages) -> Result:
         result.provisioned = describe(environment)
     with stages.stage("Take an encrypted backup of every engine") as show:
         result.backup = run_backup(environment, on_progress=show)
+        set_point(environment, on_progress=show)
     with stages.stage("Restore it in a drill") as show:
         evidence = run_drill(environment, result.backup["set_id"], on_progress=show)
         result.drill = {"result": evidence["result"], **evidence["observed"]}
@@ -115,6 +119,14 @@ def run_checks(lab: Lab) -> dict[str, Any]:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         log = lab.folder / "check.log"
         log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        last = lines[-1] if lines else "no reason given"
-        raise DbkeepError(f"`dbkeep check -e {lab.name}` found something: {last} (all of it: {log})")
+        why = first_finding(report) or (lines[-1] if lines else "no reason given")
+        raise DbkeepError(f"`dbkeep check -e {lab.name}` found something: {why} (all of it: {log})")
     return dict(json.loads(report.read_text(encoding="utf-8"))["summary"])
+
+
+def first_finding(report: Path) -> str:
+    """Return the first control that failed and what it said; nothing without a report or a failure."""
+    if not report.is_file():
+        return ""
+    found = Report.model_validate_json(report.read_text(encoding="utf-8")).with_state(State.ERROR, State.FAIL)
+    return f"{found[0].control} on {found[0].host}: {found[0].message}" if found else ""

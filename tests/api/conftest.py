@@ -22,12 +22,12 @@ import pytest
 
 from dbkeep import mongodb, postgresql, redis
 from dbkeep.environment import checkout
+from dbkeep.ports import free_port
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox import mongodb as mongodb_sandbox
 from dbkeep.sandbox import postgresql as postgresql_sandbox
 from dbkeep.sandbox import redis as redis_sandbox
 from dbkeep.sandbox.authority import Authority
-from dbkeep.sandbox.ports import free_port
 from dbkeep.settings import MongoDBSettings, PostgreSQLSettings, RedisSettings
 
 ENGINES = ("postgresql", "mongodb", "redis_state", "redis_cache")

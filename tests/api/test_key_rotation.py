@@ -28,9 +28,9 @@ from argon2 import PasswordHasher
 from chat_api.encryption import BlindIndex, Cell, DecryptionError, FieldCipher, normal_address
 from chat_api.identifiers import uuid7
 from chat_api.key_ring import KeyRing
+from dbkeep.ports import free_port
 from dbkeep.redis.connect import connect as redis
 from dbkeep.sandbox.authority import Authority
-from dbkeep.sandbox.ports import free_port
 
 from .conftest import ENGINES, PASSWORD, Servers, wait_until_ready, write_credentials
 

@@ -27,7 +27,7 @@ Call = Callable[[PostgreSQL, Profiles, UUID, UUID], Awaitable[Any]]
 READS: dict[str, Call] = {
     "own profile": lambda _store, profiles, me, _other: profiles.own(me),
     "find user": lambda _store, profiles, me, _other: _absent(profiles.id_of(me, "nobody")),
-    "visible": lambda _store, profiles, me, other: profiles.visible(me, [other, uuid4()]),
+    "visible": lambda _store, profiles, me, other: profiles.all_visible(me, [other, uuid4()]),
     "relationships": lambda store, _profiles, me, _other: Relationships(store).own(me),
     "settings": lambda store, _profiles, me, _other: Settings(store).own(me),
 }

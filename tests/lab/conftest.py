@@ -98,6 +98,27 @@ def kill_up(name: str, stage: str, seconds: float, *options: str) -> Killed:
     return killed
 
 
+def kill_at(step: str, *command: str) -> None:
+    """Start `./dbkeep COMMAND` and kill it, with all it started, when it says that it comes to `step`.
+
+    Fails the test when it ends without coming there.
+    """
+    process = subprocess.Popen(
+        [str(checkout() / "dbkeep"), *command],
+        cwd=checkout(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    reached = any(line.startswith(step) for line in process.stderr)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert reached, f"dbkeep {' '.join(command)} never came to {step!r}"
+
+
 @dataclass
 class UpLab:
     """The session's lab: its `up --json` result, how it got there, and ways to work on it."""

@@ -48,3 +48,11 @@ def test_a_restore_brings_back_what_was_lost(lab: UpLab) -> None:
     assert after["mongodb"] == before["mongodb"]
     assert dbkeep("check", "-e", lab.name).status == 0
     assert dbkeep("backup", "run", "-e", lab.name).status == 0
+
+
+def test_a_host_without_a_store_says_so(lab: UpLab) -> None:
+    copied = dbkeep("backup", "copy", "-e", lab.name)
+    assert copied.status == 0, copied.err
+    proved = dbkeep("backup", "stores", "-e", lab.name, "--json")
+    assert proved.status == 0, proved.err
+    assert proved.json == {"stores": []}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
 import subprocess
 
-from dbkeep.environment import checkout
 from dbkeep.keys import read_rings
 from dbkeep.remote import ssh_command
 from dbkeep.sample import open_api
 
 from ..canary import spellings
-from .conftest import UpLab, dbkeep
+from .conftest import UpLab, dbkeep, kill_at
 
 PLACES = ("/var/lib/postgresql", "/var/lib/mongodb", "/var/lib/redis", "/var/log", "/var/lib/dbkeep", "/run/log")
 
@@ -33,20 +30,6 @@ def log_in(lab: UpLab, address: str, password: str) -> int:
         return api.post("/auth/login", json={"login": address, "password": password}).status_code
 
 
-def killed_rotation(lab: UpLab, step: str) -> None:
-    """Start a rotation and kill it, with all it started, when it comes to `step`."""
-    process = subprocess.Popen(
-        [str(checkout() / "dbkeep"), "keys", "rotate", "-e", lab.name],
-        cwd=checkout(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    reached = any(line.startswith(step) for line in process.stderr)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert reached
-
-
 def versions(lab: UpLab) -> dict[int, tuple[str, int]]:
     """Return the state and the number of values of each field key."""
     found = dbkeep("keys", "status", "-e", lab.name, "--json").json["versions"]
@@ -57,7 +40,7 @@ def test_a_killed_rotation_is_finished_by_the_next(lab: UpLab) -> None:
     address = f"{secrets.token_hex(8)}@example.org"
     password = register(lab, address)
     before = max(version for version, (state, _) in versions(lab).items() if state == "newest")
-    killed_rotation(lab, "write with the new key")
+    kill_at("write with the new key", "keys", "rotate", "-e", lab.name)
     assert log_in(lab, address, password) == 200
     done = dbkeep("keys", "rotate", "-e", lab.name, "--json")
     assert done.status == 0, done.err

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +12,9 @@ import pytest
 import redis
 
 from dbkeep.checks.access import Access
-from dbkeep.environment import checkout
 from dbkeep.sample import open_api
 
-from .conftest import UpLab, dbkeep
+from .conftest import UpLab, dbkeep, kill_at
 
 USERS = ("svc_api", "svc_auth")
 
@@ -48,20 +44,6 @@ def requests(lab: UpLab) -> Iterator[list[int]]:
             thread.join()
 
 
-def killed_rotation(lab: UpLab, step: str) -> None:
-    """Start a rotation and kill it, with all it started, when it comes to `step`."""
-    process = subprocess.Popen(
-        [str(checkout() / "dbkeep"), "passwords", "rotate", "redis", *USERS, "-e", lab.name],
-        cwd=checkout(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    reached = any(line.startswith(step) for line in process.stderr)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert reached
-
-
 def let_in(lab: UpLab, user: str, password: str) -> bool:
     with Access(lab.environment) as access, access.redis(lab.host, "state", user, password=password) as client:
         try:
@@ -73,7 +55,7 @@ def let_in(lab: UpLab, user: str, password: str) -> bool:
 def test_a_killed_rotation_is_finished_by_the_next_and_refuses_nobody(lab: UpLab) -> None:
     before = lab.environment.secrets["redis"]
     with requests(lab) as statuses:
-        killed_rotation(lab, "give the new passwords to the services")
+        kill_at("give the new passwords to the services", "passwords", "rotate", "redis", *USERS, "-e", lab.name)
         waiting = dbkeep("passwords", "status", "redis", "-e", lab.name, "--json")
         assert waiting.status == 1, waiting.err
         assert {row["user"] for row in waiting.json["users"] if row["second"] == "previous"} == set(USERS)

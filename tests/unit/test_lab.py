@@ -41,10 +41,12 @@ def test_a_full_block_is_said() -> None:
 
 
 def test_an_inventory_that_is_there_keeps_its_groups(tmp_path: Path) -> None:
-    assert present_groups(tmp_path) == {}
+    assert present_groups(tmp_path, {"a"}) == {}
     text = "all: {hosts: {a: {}, b: {}}, children: {mongodb: {hosts: {b: null, a: null}}, redis: {hosts: {}}}}"
     (tmp_path / "hosts.yml").write_text(text, encoding="utf-8")
-    assert present_groups(tmp_path) == {"mongodb": ["b", "a"], "redis": []}
+    assert present_groups(tmp_path, {"a", "c"}) == {"mongodb": ["b", "a"], "redis": []}
+    # What `dbkeep init` copied from the example is another's.
+    assert present_groups(tmp_path, {"c"}) == {}
 
 
 def test_a_held_lock_names_its_holder(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_every_wanted_secret_is_made_and_none_is_at_fault() -> None:
         "postgresql.context_key",
         "backup.pgbackrest_cipher_pass",
         "backup.age_identity",
+        "backup.signing_key",
         "chat_api.token_key",
         "chat_api.field_key",
         "chat_api.blind_index_key",

@@ -32,7 +32,7 @@ async def create_conversation(
     await services.limits.take(CREATE_BY_USER, str(user.user_id))
     if user.user_id in new.participants:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The participants are the others.")
-    if await services.profiles.visible(user.user_id, new.participants) != set(new.participants):
+    if not await services.profiles.all_visible(user.user_id, new.participants):
         raise not_found("user")
     conversation, is_new = await services.conversations.create(user.user_id, new.type, new.participants, new.name)
     if not is_new:

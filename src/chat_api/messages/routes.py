@@ -78,5 +78,5 @@ async def _require_reachable(services: Services, acting_user: UUID, conversation
     """Raise a 404 Problem if the other one of a private conversation blocks the sender or is not active any more."""
     conversation = await services.conversations.one(acting_user, conversation_id)
     others = set(conversation.participants) - {acting_user}
-    if conversation.type == "private" and await services.profiles.visible(acting_user, others) != others:
+    if conversation.type == "private" and not await services.profiles.all_visible(acting_user, others):
         raise not_found("user")

@@ -24,8 +24,7 @@ WITH changed AS (UPDATE chat.profiles SET {} WHERE user_id = %s RETURNING *)
 SELECT changed.user_id, username, display_name, bio, avatar_url, is_verified, changed.created_at, changed.updated_at
   FROM changed JOIN chat.users ON users.id = changed.user_id
 """
-# Sent in binary: as text a list of ids costs the driver twice as much.
-VISIBLE = "SELECT user_id FROM chat.visible_among(%b) AS user_id"
+VISIBLE = "SELECT count(*) AS number FROM chat.visible_among(%s::uuid[])"
 FIND = "SELECT chat.find_user(%s) AS id"
 
 
@@ -57,10 +56,11 @@ class Profiles:
         await self._cache.forget(acting_user)
         return profile
 
-    async def visible(self, acting_user: UUID, user_ids: Iterable[UUID]) -> set[UUID]:
-        """Return those of `user_ids` that `acting_user` may know of: active, and not blocking it."""
-        found = await self._postgresql.run_as(acting_user, VISIBLE, (list(user_ids),))
-        return {row["user_id"] for row in found.rows}
+    async def all_visible(self, acting_user: UUID, user_ids: Iterable[UUID]) -> bool:
+        """Return whether `acting_user` may know of all of `user_ids`: they are active and do not block it."""
+        asked = set(user_ids)
+        found = await self._postgresql.run_as(acting_user, VISIBLE, (array_of(asked),))
+        return bool(found.rows[0]["number"] == len(asked))
 
     async def id_of(self, acting_user: UUID, username: str) -> UUID:
         """Return the id of the user of that name; raises a 404 Problem for one that `acting_user` may not know of."""
@@ -69,6 +69,11 @@ class Profiles:
         if user_id is None:
             raise not_found("user")
         return user_id
+
+
+def array_of(user_ids: Iterable[UUID]) -> str:
+    """Return the ids as PostgreSQL reads an array: the driver takes twice as long for a list."""
+    return f"{{{','.join(map(str, user_ids))}}}"
 
 
 def change_of(columns: Iterable[str]) -> sql.Composed:

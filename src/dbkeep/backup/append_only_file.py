@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dbkeep.errors import DbkeepError
@@ -58,11 +59,16 @@ class Held:
     def last(self) -> int:
         return max(self.files)
 
+    def since(self, sequence: int) -> datetime:
+        """Return when a file was seen first: a set whose fence began it is not older."""
+        return datetime.fromtimestamp(_seen(self.files[sequence]).stat().st_mtime, UTC)
+
     def release(self, before: int) -> None:
         """Let go of the files with a smaller number: they are sealed."""
         for sequence, path in self.files.items():
             if sequence < before:
                 path.unlink(missing_ok=True)
+                _seen(path).unlink(missing_ok=True)
 
 
 def hold(data_directory: Path) -> Held:
@@ -114,11 +120,17 @@ def forget(data_directory: Path) -> None:
 
 def _link(path: Path, link: Path) -> bool:
     """Return whether `link` is the file `path` now; False when another file of that number was kept before."""
+    if not link.exists():
+        _seen(link).touch(mode=0o600)
     try:
         os.link(path, link)
     except FileExistsError:
         return link.samefile(path)
     return True
+
+
+def _seen(link: Path) -> Path:
+    return link.with_suffix(".seen")
 
 
 def _incarnation(folder: Path) -> str:

@@ -26,9 +26,9 @@ from dbkeep.backup.drill_copy import Copy
 from dbkeep.backup.proof import Proof
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import connect as mongodb
+from dbkeep.ports import LOOPBACK, free_port
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.sandbox.authority import Authority
-from dbkeep.sandbox.ports import LOOPBACK, free_port
 from dbkeep.secrets import new_password
 
 READY_SECONDS = 60

@@ -114,7 +114,7 @@ class Reader:
             self.collections.append(_collection(bson.decode(document)))
 
     def batches(self) -> Iterator[tuple[Namespace, list[bytes]]]:
-        """Yield the documents in order, about a mebibyte at a time, each batch of one collection."""
+        """Yield the documents in order, each batch of one collection and at most a mebibyte or one document large."""
         checksums: dict[Namespace, int] = {}
         ended: set[Namespace] = set()
         while (start := self._read(4, end_allowed=True)) != b"":
@@ -129,8 +129,7 @@ class Reader:
                 continue
             checksums.setdefault(namespace, 0)
             for batch in self._segment():
-                for document in batch:
-                    checksums[namespace] = crc64.xz(document, checksums[namespace])
+                checksums[namespace] = crc64.xz(b"".join(batch), checksums[namespace])
                 yield namespace, batch
         missing = checksums.keys() | {c.namespace for c in self.collections if c.kind != "view"} - ended
         if missing:
@@ -140,11 +139,12 @@ class Reader:
         batch: list[bytes] = []
         size = 0
         while (document := self._document()) is not None:
-            batch.append(document)
-            size += len(document)
-            if size >= BATCH_BYTES:
+            # The largest document leaves no room for another one in the command that inserts it.
+            if batch and size + len(document) > BATCH_BYTES:
                 yield batch
                 batch, size = [], 0
+            batch.append(document)
+            size += len(document)
         if batch:
             yield batch
 

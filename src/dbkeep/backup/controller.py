@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -11,10 +11,12 @@ from dbkeep.backup.declared_stores import declared_stores
 from dbkeep.backup.manifest import set_id_of
 from dbkeep.backup.object_lock_policy import lifecycle, policy
 from dbkeep.backup.recovery_point import skew_seconds
+from dbkeep.backup.retention import Keep
+from dbkeep.backup.score import score
 from dbkeep.backup.settings import ALL, LOCAL, BackupSettings, PostgreSQLBackup, S3StoreSettings
 from dbkeep.engines import NAMES
 from dbkeep.environment import Environment, Host, checkout
-from dbkeep.errors import UsageError
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, record, write
 from dbkeep.remote import call
 
@@ -39,24 +41,28 @@ def placed(environment: Environment, engines: Sequence[str] = ()) -> Placed:
     return found
 
 
-def ask(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
+def ask(requests: Mapping[Host, dict[str, Any]], word: str, show: Show) -> dict[Host, dict[str, Any]]:
     """Ask all hosts at once and return their answers; raises the first error when every host has ended."""
 
     def one(host: Host) -> dict[str, Any]:
-        prefix = f"{host.name}: " if len(where) > 1 else ""
-        asked = {**request, "engines": where[host]}
-        return call(host, ["backup", word], asked, on_progress=lambda line: show(f"{prefix}{line}"))
+        prefix = f"{host.name}: " if len(requests) > 1 else ""
+        return call(host, ["backup", word], requests[host], on_progress=lambda line: show(f"{prefix}{line}"))
 
-    with ThreadPoolExecutor(max_workers=len(where)) as pool:
-        running = {host: pool.submit(one, host) for host in where}
+    with ThreadPoolExecutor(max_workers=len(requests)) as pool:
+        running = {host: pool.submit(one, host) for host in requests}
     return {host: future.result() for host, future in running.items()}
+
+
+def ask_for_engines(where: Placed, word: str, request: dict[str, Any], show: Show) -> dict[Host, dict[str, Any]]:
+    """Ask every host as `ask` does, each for the engines that it holds."""
+    return ask({host: {**request, "engines": engines} for host, engines in where.items()}, word, show)
 
 
 def run_backup(
     environment: Environment, engines: Sequence[str] = (), *, on_progress: Show = lambda _: None
 ) -> dict[str, Any]:
     """Take one backup set of all hosts now and return its view. Raises DbkeepError with the failing host's line."""
-    answers = ask(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
+    answers = ask_for_engines(placed(environment, engines), "run", {"set_id": set_id_of(now())}, on_progress)
     return view([part for answer in answers.values() for part in answer["parts"]])
 
 
@@ -84,11 +90,12 @@ def list_sets(environment: Environment, store: str = LOCAL) -> list[dict[str, An
 
 
 def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]:
-    """Return the sets as `list_sets` does, and as `errors` what is damaged or does not answer, by host."""
+    """Return the sets as `list_sets` does, as `errors` what is damaged or does not answer, by host, and the score."""
     where = placed(environment)
     by_set: dict[str, dict[str, dict[str, Any]]] = {}
     copies: dict[str, set[str]] = {}
     errors: dict[str, list[str]] = {}
+    states: list[dict[str, Any]] = []
     for host in where:
         answer = call(host, ["backup", "list"], {"store": store})
         lines = answer["damaged"] + [state["error"] for state in answer["stores"].values() if state["error"]]
@@ -97,6 +104,7 @@ def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]
         # A store that hosts share names a part to each of them.
         for part in answer["parts"]:
             by_set.setdefault(part["set_id"], {})[part["engine"]] = part
+        states.append(answer)
         for name, state in answer["stores"].items():
             copies.setdefault(name, set()).update(state["parts"])
     expected = {name for names in where.values() for name in names}
@@ -105,7 +113,9 @@ def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]
         names = {f"{found['set_id']}/{engine}" for engine in found["engines"]}
         found["complete"] = expected <= set(found["engines"])
         found["copies"] = sorted(name for name, there in copies.items() if names <= there)
-    return {"sets": sets, "stores": sorted(copies), "errors": errors}
+    newest = next((found for found in reversed(sets) if found["complete"]), None)
+    rated = score(newest, states) if store == LOCAL else None
+    return {"sets": sets, "stores": sorted(copies), "errors": errors, "score": rated}
 
 
 def newest_set(environment: Environment, engines: Sequence[str] = (), store: str = LOCAL) -> str:
@@ -123,7 +133,7 @@ def copy_sets(environment: Environment, again: str | None = None, *, on_progress
 
     Raises DbkeepError with the line of a host where a store failed.
     """
-    answers = ask(placed(environment), "copy", {"again": again}, on_progress)
+    answers = ask({host: {"again": again} for host in placed(environment)}, "copy", on_progress)
     return sorted(
         f"{part} to {name}"
         for answer in answers.values()
@@ -137,7 +147,9 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
     `copies` says of every copy whether all its parts are good.
     """
-    answers = ask(placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None)
+    answers = ask_for_engines(
+        placed(environment, engines), "verify", {"set_id": set_id, "store": store}, lambda _: None
+    )
     problems = {engine: found for answer in answers.values() for engine, found in answer["problems"].items()}
     copies: dict[str, bool] = {}
     for answer in answers.values():
@@ -148,7 +160,7 @@ def verify_set(environment: Environment, set_id: str, engines: Sequence[str] = (
 
 def prove_stores(environment: Environment, *, prepare: bool = False) -> list[dict[str, Any]]:
     """Return what every host proved of every store, with `prepare` after making it ready: a row for each."""
-    answers = ask(placed(environment), "stores", {"prepare": prepare}, lambda _: None)
+    answers = ask({host: {"prepare": prepare} for host in placed(environment)}, "stores", lambda _: None)
     return [{"host": host.name, **row} for host, answer in answers.items() for row in answer["stores"]]
 
 
@@ -161,13 +173,44 @@ def store_policy(environment: Environment, name: str) -> dict[str, Any]:
     declared = declared_stores(variables.get("backup_stores") or ())
     for store in declared:
         if store.name == name and isinstance(store, S3StoreSettings):
-            keep = variables.get("backup_keep_days", BackupSettings.model_fields["keep_days"].default)
+            kept = ("days", "minimum", "daily", "weekly", "monthly")
+            fields = BackupSettings.model_fields
+            keep = Keep(**{n: int(variables.get(f"backup_keep_{n}", fields[f"keep_{n}"].default)) for n in kept})
             full = variables.get(
                 "backup_postgresql_full_after_days", PostgreSQLBackup.model_fields["full_after_days"].default
             )
-            return {"policy": policy(store), "lifecycle": lifecycle(store, int(keep), int(full))}
+            return {"policy": policy(store), "lifecycle": lifecycle(store, keep.span_days, int(full))}
     names = ", ".join(store.name for store in declared if isinstance(store, S3StoreSettings)) or "none"
     raise UsageError(f"backup_stores of environment {environment.name} has no S3 store {name!r}; there is {names}")
+
+
+def show_set(environment: Environment, set_id: str | None, store: str = LOCAL) -> dict[str, Any]:
+    """Return all that the manifests of a set say, the newest one's without an id.
+
+    Raises UsageError when there is none, DbkeepError when one of its parts is damaged or nobody who may signed it.
+    """
+    found = read_catalog(environment, store)
+    for one in reversed(found["sets"]):
+        if set_id in (None, one["set_id"]):
+            return dict(one)
+    bad = [line for lines in found["errors"].values() for line in lines if set_id and f"{set_id}/" in line]
+    if bad:
+        raise DbkeepError(bad[0])
+    raise UsageError(f"there is no set {set_id or 'yet'} in {store}; `dbkeep backup list` shows what there is")
+
+
+def prune_sets(
+    environment: Environment, *, dry_run: bool = False, on_progress: Show = lambda _: None
+) -> dict[str, Any]:
+    """Let go now, or with `dry_run` only name, what retention does not keep, by host and place."""
+    answers = ask({host: {"dry_run": dry_run} for host in placed(environment)}, "prune", on_progress)
+    return {"dry_run": dry_run, "hosts": {host.name: answer for host, answer in answers.items()}}
+
+
+def sign_sets(environment: Environment, *, dry_run: bool = False, on_progress: Show = lambda _: None) -> dict[str, Any]:
+    """Sign, or with `dry_run` only name, the parts on the hosts that have no signature: `parts` by host."""
+    answers = ask({host: {"dry_run": dry_run} for host in placed(environment)}, "sign", on_progress)
+    return {"dry_run": dry_run, "parts": {host.name: answer["parts"] for host, answer in answers.items()}}
 
 
 def vault_identity(environment: Environment) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dbkeep.backup import drill_history
 from dbkeep.backup.claims import claims
-from dbkeep.backup.controller import Show, ask, keep, list_sets, newest_set, placed, vault_identity
+from dbkeep.backup.controller import Show, ask_for_engines, keep, list_sets, newest_set, placed, vault_identity
 from dbkeep.backup.declared_stores import declared_stores
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.settings import LOCAL, off_host_store
@@ -69,7 +69,7 @@ def run_drill(
         "claims": claims(checkout(), environment.variables, asked),
         "strict": set_id == newest,
     }
-    answers = ask(where, "drill", request, on_progress)
+    answers = ask_for_engines(where, "drill", request, on_progress)
     observed = merged([(host.name, answer["observed"]) for host, answer in answers.items()])
     observed = {"set_id": set_id, "store": store, "newest": set_id == newest, **observed}
     observed["rpo_seconds"] = round((started - min(drill_history.points_of({"observed": observed}))).total_seconds(), 3)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from dbkeep.backup.controller import Show, ask, placed
+from dbkeep.backup.controller import Show, ask_for_engines, placed
 from dbkeep.backup.manifest import set_id_of
 from dbkeep.backup.points import check_name
 from dbkeep.backup.settings import LOCAL
@@ -35,7 +35,7 @@ def set_point(
         "name": check_name(name or set_id_of(moment)),
         "at": (moment + LEAD).isoformat() if len(where) > 1 else None,
     }
-    answers = ask(where, "mark", request, on_progress)
+    answers = ask_for_engines(where, "mark", request, on_progress)
     expected = {engine for names in where.values() for engine in names}
     return view([answer["point"] for answer in answers.values()], expected)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dbkeep.backup.controller import Show, ask, keep, placed, vault_identity
+from dbkeep.backup.controller import Show, ask_for_engines, keep, placed, vault_identity
 from dbkeep.backup.controller_references import references_or_reason
 from dbkeep.backup.settings import LOCAL
 from dbkeep.backup.target import Target
@@ -30,9 +30,31 @@ def restore_plan(
     environment: Environment, target: Target, engines: Sequence[str] = (), store: str = LOCAL
 ) -> dict[str, Any]:
     """Return for every engine what a restore would replace and lose, and how far apart the engines will be."""
-    answers = ask(placed(environment, engines), "plan", _request(target, store), lambda _: None)
+    answers = ask_for_engines(placed(environment, engines), "plan", _request(target, store), lambda _: None)
     rows = [{"host": host.name, **row} for host, answer in answers.items() for row in answer["parts"]]
     return {"target": str(target), "skew_seconds": _skew_seconds(answers.values()), "parts": rows}
+
+
+def run_restore_beside(
+    environment: Environment,
+    target: Target,
+    directory: str,
+    engines: Sequence[str] = (),
+    *,
+    store: str = LOCAL,
+    identity: str | None = None,
+    on_progress: Show = lambda _: None,
+) -> dict[str, Any]:
+    """Restore every engine into the folder `directory` of its host, beside what runs, and return the evidence."""
+    started = now()
+    request = _request(target, store) | {
+        "identity": identity or vault_identity(environment),
+        "directory": directory,
+    }
+    answers = ask_for_engines(placed(environment, engines), "restore", request, on_progress)
+    hosts = [{**answer["observed"], "host": host.name} for host, answer in answers.items()]
+    observed = {"target": str(target), "store": store, "directory": directory, "hosts": hosts}
+    return keep(environment, "restore", started, passed=True, observed=observed)
 
 
 def run_restore(
@@ -50,7 +72,7 @@ def run_restore(
     """
     started = now()
     request = _request(target, store) | {"identity": identity or vault_identity(environment)}
-    answers = ask(placed(environment, engines), "restore", request, on_progress)
+    answers = ask_for_engines(placed(environment, engines), "restore", request, on_progress)
     restored = {
         engine: {"host": host.name, **found}
         for host, answer in answers.items()

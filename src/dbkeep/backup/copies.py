@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, cast
 
 from dbkeep.backup import points
+from dbkeep.backup.clock import in_order
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import (
     FILE_NAME,
+    SIGNATURE_NAME,
     SUMS_NAME,
     Part,
     StoredFile,
+    Written,
     parse_part,
     part_engines,
     part_folder,
@@ -89,11 +92,13 @@ def copy_all(host: BackupHost, again: str | None = None, *, progress: Progress =
 def _copy(host: BackupHost, store: Store, again: str | None, result: Result, progress: Progress) -> None:
     store.discard_unfinished(host.engines)
     keys = store.sizes("")
-    there = {name for name in parts_of(keys) if name[0] != again}
+    # A copy without its signature is one of before it was signed here.
+    signed = {name for name in parts_of(keys) if f"{part_folder(*name)}/{SIGNATURE_NAME}" in keys}
+    there = {name for name in signed if name[0] != again}
     for set_id, engine in missing(local_parts(host), there):
         try:
             with hold(host.sets / set_id / LOCK, f"copy to store {store.name}", shared=True):
-                part = read_part(host.sets, set_id, engine)
+                part = read_part(host.sets, set_id, engine, host.settings.signing_keys)
                 sent = copy_part(host, store, part, {} if set_id == again else keys)
         except StoreError:
             raise
@@ -108,10 +113,10 @@ def _copy(host: BackupHost, store: Store, again: str | None, result: Result, pro
     points.copy_points(host, store, keys)
     if isinstance(store, DirectoryStore):
         for set_id in prune_copies(host, store):
-            progress(f"set {set_id} removed from store {store.name}: older than {host.settings.keep_days} days")
-        kept = read_copies(store)
+            progress(f"set {set_id} removed from store {store.name}: retention lets it go")
+        kept = read_copies(store, host.settings.signing_keys)
         if kept:
-            points.prune_copies(store, kept[0].recovery_point.at)
+            points.prune_copies(host, store, kept[0].recovery_point.at)
         for engine in host.engines:
             own = [part.recovery_point.at for part in kept if part.engine == engine]
             if own:
@@ -130,51 +135,67 @@ def copy_part(host: BackupHost, store: Store, part: Part, there: Mapping[str, in
             check(repository, stored)
             store.put(stored.name, repository / stored.name, stored.sha256)
             sent[stored.name] = stored.size
-    for name in (SUMS_NAME, FILE_NAME):
+    for name in (SUMS_NAME, SIGNATURE_NAME, FILE_NAME):
         content = (repository / part.folder / name).read_bytes()
         store.put(f"{part.folder}/{name}", repository / part.folder / name, hashlib.sha256(content).hexdigest())
     return sent
 
 
-def read_copy(store: Store, set_id: str, engine: str) -> Part:
-    """Return the manifest of a part in a store; raises StoreError when it is not there, DbkeepError when damaged."""
+def read_copy(store: Store, set_id: str, engine: str, signing_keys: Sequence[str]) -> Part:
+    """Return the manifest of a part in a store; raises StoreError when it is not there, DbkeepError when no host of the
+    environment signed it or it is damaged.
+    """
+    written, folder = read_written_copy(store, set_id, engine), part_folder(set_id, engine)
+    return parse_part(written, folder, f"store {store.name}: {folder}/{FILE_NAME}", signing_keys)
+
+
+def read_written_copy(store: Store, set_id: str, engine: str) -> Written:
+    """Return what says what a part in a store is; raises StoreError when it is not there."""
     time_of(set_id)
-    manifest, digests = io.BytesIO(), io.BytesIO()
     folder = part_folder(set_id, engine)
-    store.get(f"{folder}/{FILE_NAME}", manifest)
-    store.get(f"{folder}/{SUMS_NAME}", digests)
-    return parse_part(manifest.getvalue(), digests.getvalue(), folder, f"store {store.name}: {folder}/{FILE_NAME}")
+    is_signed = f"{folder}/{SIGNATURE_NAME}" in store.sizes(f"{folder}/")
+    return Written(
+        _content(store, f"{folder}/{FILE_NAME}"),
+        _content(store, f"{folder}/{SUMS_NAME}"),
+        _content(store, f"{folder}/{SIGNATURE_NAME}") if is_signed else None,
+    )
 
 
-def read_copies(store: Store, damaged: list[str] | None = None) -> list[Part]:
+def _content(store: Store, key: str) -> bytes:
+    content = io.BytesIO()
+    store.get(key, content)
+    return content.getvalue()
+
+
+def read_copies(store: Store, signing_keys: Sequence[str], damaged: list[str] | None = None) -> list[Part]:
     """Return the manifests of all parts in a store, by recovery point, oldest first.
 
-    One that is damaged is left out; why goes to `damaged`. Raises StoreError.
+    One that is damaged or not signed is left out; why goes to `damaged`. Raises StoreError.
     """
     parts = []
     for name in parts_of(store.sizes("sets/")):
         try:
-            parts.append(read_copy(store, *name))
+            parts.append(read_copy(store, *name, signing_keys))
         except StoreError:
             raise
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
-    return sorted(parts, key=lambda part: part.recovery_point.at)
+    return sorted(parts, key=lambda part: in_order(part.recovery_point.at))
 
 
-def newest_copy(store: Store, engines: tuple[str, ...]) -> str:
+def newest_copy(store: Store, engines: tuple[str, ...], signing_keys: Sequence[str]) -> str:
     """Return the newest set in a store that has a part of every engine; raises UsageError when there is none."""
-    parts = read_copies(store)
+    parts = read_copies(store, signing_keys)
     for part in reversed(parts):
         if set(engines) <= {other.engine for other in parts if other.set_id == part.set_id}:
             return part.set_id
     raise UsageError(f"store {store.name} has no set with {', '.join(engines)}; `dbkeep backup list --store` shows all")
 
 
-def verify_copy(store: Store, set_id: str, engine: str) -> list[str]:
+def verify_copy(store: Store, set_id: str, engine: str, signing_keys: Sequence[str]) -> list[str]:
     """Read every byte of a part in a store and return what is not as it was written."""
     try:
-        part = read_copy(store, set_id, engine)
+        part = read_copy(store, set_id, engine, signing_keys)
     except DbkeepError as error:
         return [str(error)]
     problems = []
@@ -193,14 +214,22 @@ def fetch_file(store: Store, stored: StoredFile, target: BinaryIO | None) -> Non
     compare(f"store {store.name}: {stored.name}", digest.size, digest.hexdigest(), stored)
 
 
+def expired_copies(host: BackupHost, store: Store) -> list[str]:
+    """Return the sets of this host's engines in a store that retention lets go, oldest first."""
+    return expired_sets(host, sorted({set_id for set_id, _ in _own_parts(host, store)}))
+
+
+def _own_parts(host: BackupHost, store: Store) -> set[Name]:
+    return {name for name in parts_of(store.sizes("sets/")) if name[1] in host.engines}
+
+
 def prune_copies(host: BackupHost, store: DirectoryStore) -> list[str]:
     """Remove the parts of this host's engines that retention lets go from a directory, and return their set ids.
 
     Files of pgBackRest go when no part that stays needs them. Raises DbkeepError when a manifest there is damaged:
     then nobody knows what it needs.
     """
-    names = {name for name in parts_of(store.sizes("sets/")) if name[1] in host.engines}
-    gone = expired_sets(host, sorted({set_id for set_id, _ in names}))
+    names, gone = _own_parts(host, store), expired_copies(host, store)
     for set_id, engine in names:
         if set_id in gone:
             keys = store.sizes(f"{part_folder(set_id, engine)}/")
@@ -208,12 +237,16 @@ def prune_copies(host: BackupHost, store: DirectoryStore) -> list[str]:
             for key in sorted(keys, key=lambda key: not key.endswith(FILE_NAME)):
                 store.remove(key)
     if gone and "postgresql" in host.engines:
-        staying = [read_copy(store, *name) for name in names if name[0] not in gone and name[1] == "postgresql"]
+        staying = [
+            read_copy(store, *name, host.settings.signing_keys)
+            for name in names
+            if name[0] not in gone and name[1] == "postgresql"
+        ]
         needed = {stored.name for part in staying for stored in part.stored_files()}
         since = min((part.recovery_point.at for part in staying), default=None)
         needed |= {
             stored.name
-            for found in read_slice_copies(store, "postgresql")
+            for found in read_slice_copies(store, "postgresql", host.settings.signing_keys)
             if since is not None and found.ended_at >= since
             for stored in found.repository_files
         }

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from dbkeep.backup.copies import fetch_file
+from dbkeep.backup.copies import fetch_file, read_written_copy
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
-from dbkeep.backup.manifest import Part, StoredFile, write_part
+from dbkeep.backup.manifest import FILE_NAME, StoredFile, parse_part, part_folder
 from dbkeep.backup.sealed_file import private
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.slices import Slice, write_slice
+from dbkeep.backup.slices import Slice, keep_slice
 from dbkeep.backup.store import Store, open_store
 from dbkeep.backup.target import Chosen
 from dbkeep.errors import DbkeepError
@@ -45,7 +45,7 @@ def fetched(host: BackupHost, name: str, chosen: Mapping[str, Chosen], progress:
             for engine, one in chosen.items():
                 progress(f"{engine}: fetching set {one.part.set_id} from store {name}")
                 fetch_slices(store, (*one.margin, *one.slices), root)
-                fetch(host, store, one.part, root)
+                fetch(host, store, one.part.set_id, engine, root)
             yield _with_repository(host, root)
         finally:
             shutil.rmtree(root, ignore_errors=True)
@@ -58,15 +58,21 @@ def _with_repository(host: BackupHost, root: Path) -> BackupHost:
     return replace(host, settings=host.settings.model_copy(update=changed))
 
 
-def fetch(host: BackupHost, store: Store, part: Part, root: Path) -> None:
-    """Bring one part into the repository `root`, each file checked against the manifest. Raises DbkeepError."""
+def fetch(host: BackupHost, store: Store, set_id: str, engine: str, root: Path) -> None:
+    """Bring one part into the repository `root`, its signature checked and each file compared with the manifest.
+
+    Raises DbkeepError, before any of its files is fetched when nobody who may signed it.
+    """
+    written, folder = read_written_copy(store, set_id, engine), part_folder(set_id, engine)
+    where = f"store {store.name}: {folder}/{FILE_NAME}"
+    part = parse_part(written, folder, where, host.settings.signing_keys)
     for stored in part.stored_files():
         _fetch(store, stored, root / stored.name)
     if part.engine == "postgresql":
         from dbkeep.backup.pgbackrest_files import put_own  # noqa: PLC0415 - hosts without PostgreSQL need it never
 
         put_own(root, part, host.with_postgresql()[0].os_user)
-    write_part(root / part.folder, part)
+    written.write(root / part.folder)
 
 
 def fetch_slices(store: Store, slices: Iterable[Slice], root: Path) -> None:
@@ -74,7 +80,7 @@ def fetch_slices(store: Store, slices: Iterable[Slice], root: Path) -> None:
     for found in slices:
         for stored in found.stored_files():
             _fetch(store, stored, root / stored.name)
-        write_slice(root, found)
+        keep_slice(root, found)
 
 
 def _fetch(store: Store, stored: StoredFile, path: Path) -> None:

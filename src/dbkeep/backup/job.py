@@ -14,6 +14,7 @@ from typing import Any
 
 from dbkeep.backup.manifest import Part, RecoveryPoint
 from dbkeep.backup.settings import BackupHost, BackupSettings
+from dbkeep.backup.signature import public_half, read_key_file
 from dbkeep.evidence import now
 
 Progress = Callable[[str], None]
@@ -48,8 +49,10 @@ class Job:
     def settings(self) -> BackupSettings:
         return self.host.settings
 
-    def part(self, fence: Fence, *, tools: dict[str, str], details: dict[str, Any], shape: Any, **rest: Any) -> Part:
-        """Return the manifest of this job's part; `shape` is what its fingerprint is made of and is kept in details."""
+    def part(
+        self, fence: Fence, *, tools: dict[str, str], details: dict[str, Any], shape: dict[str, Any], **rest: Any
+    ) -> Part:
+        """Return the manifest of this job's part; `shape` is what its fingerprints are of, and is kept in details."""
         return Part(
             set_id=self.set_id,
             engine=self.engine,
@@ -58,8 +61,14 @@ class Job:
             started_at=self.started,
             seconds=round((now() - self.started).total_seconds(), 3),
             recipients=self.settings.recipients,
+            signed_by=public_half(read_key_file(self.settings.signing_key_file)),
             tools={"dbkeep": version("dbkeep"), **tools},
-            fingerprint=hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest(),
+            fingerprint=_fingerprint(shape),
+            fingerprints={kind: _fingerprint(of_kind) for kind, of_kind in shape.items()},
             details={**details, "shape": shape},
             **rest,
         )
+
+
+def _fingerprint(shape: Any) -> str:
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()

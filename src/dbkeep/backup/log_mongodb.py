@@ -187,5 +187,4 @@ def _seal(host: BackupHost, tail: Tail, newest: Slice | None, lost: str = "") ->
         recipients=host.settings.recipients,
         details={"entries": tail.entries} | ({"lost": lost} if lost else {}),
     )
-    write_slice(host.settings.repository, made)
-    return made
+    return write_slice(host.settings.repository, made, host.settings.signing_key_file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from datetime import datetime
 
 from dbkeep.backup.manifest import read_sets
@@ -12,24 +11,26 @@ from dbkeep.backup.postgresql import ENGINE
 from dbkeep.backup.postgresql_engine import engine_here
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import Slice, end_after, write_slice
-from dbkeep.backup.wal_archive import WAIT_SECONDS, WalArchive
+from dbkeep.backup.wal_archive import WalArchive, archive_segment, wait_until_archived, write_transaction
 from dbkeep.errors import DbkeepError
 from dbkeep.evidence import now
 from dbkeep.postgresql.connect import Connection, connect
 
 State = dict[str, str]
+LOST = "lost"
+# Other engines wait for this one's cut; what does not come in time comes with the next round.
+CUT_SECONDS = 10
 _STATE = """
 SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), pg_current_snapshot()::text
 FROM pg_control_system()
 """
-_ARCHIVER = "SELECT coalesce(last_archived_wal, ''), coalesce(last_failed_wal, '') FROM pg_stat_archiver"
 
 
 def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
     """Return the slice of what was written since `newest`, once `archive_seconds` have passed since that one ended.
 
     Where nothing was, it has no files. Where the log does not continue `newest` (another timeline or cluster, a segment
-    that was never archived) it begins a chain, at the newest set that the log does continue.
+    that was never archived) it begins a chain, at the newest set that the log does continue, and its details say why.
 
     Raises DbkeepError naming the segment that does not reach the repository, UsageError when the server cannot be used.
     """
@@ -38,9 +39,11 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
     if newest and 0 <= (at - newest.ended_at).total_seconds() < backup.archive_seconds:
         return []
     with connect(server) as connection:
-        idle = newest and newest.details == _state(connection)
-        found = _nothing_since(newest, at) if newest and idle else _since(host, connection, newest, at)
-    write_slice(host.settings.repository, found)
+        if newest and newest.details | _state(connection) == newest.details:
+            found = _nothing_since(newest, at)
+        else:
+            found = _since(host, connection, newest, at)
+    found = write_slice(host.settings.repository, found, host.settings.signing_key_file)
     return [found]
 
 
@@ -59,21 +62,20 @@ def _nothing_since(newest: Slice, at: datetime) -> Slice:
             "ended_at": end_after(newest, at),
             "begins_chain": False,
             "repository_files": (),
+            "details": {name: value for name, value in newest.details.items() if name != LOST},
         }
     )
 
 
 def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: datetime) -> Slice:
-    # Recovery to a time needs a transaction that ends later: every slice ends with one of its own.
-    connection.execute("SELECT pg_current_xact_id()")
-    state = _state(connection)
-    row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
-    assert row is not None  # noqa: S101 - the function returns one row or raises
-    last = str(row[0])
     archive = engine_here(host).archive(host, connection)
-    _wait_until_archived(connection, last)
-    continues = newest is not None and _continues(newest, state, archive, last)
-    if newest and continues:
+    write_transaction(connection)
+    # Before the switch: what ends between the two is in this slice, and makes the next one look for more in vain.
+    state = _state(connection)
+    last = archive_segment(connection)
+    wait_until_archived(connection, last, CUT_SECONDS)
+    lost = _lost(newest, state, archive, last) if newest else ""
+    if newest and not lost:
         first, started_at = newest.last, newest.ended_at
     else:
         first, started_at = _beginning(host, archive, last, at, state)
@@ -85,32 +87,21 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
         last=last,
         started_at=started_at,
         ended_at=end_after(newest, at),
-        begins_chain=not continues,
+        begins_chain=newest is None or bool(lost),
         repository_files=digest(host.settings.repository, files.values(), {}),
-        details=dict(state),
+        details=state | ({LOST: lost} if lost else {}),
     )
 
 
-def _continues(newest: Slice, state: State, archive: WalArchive, last: str) -> bool:
-    same = all(newest.details.get(name) == state[name] for name in ("system_identifier", "timeline"))
-    return same and not archive.missing(archive.after(newest.last), last)
-
-
-def _wait_until_archived(connection: Connection, segment: str) -> None:
-    """Return when the server is done with all segments up to this one: it archives the oldest first."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        row = connection.execute(_ARCHIVER).fetchone()
-        assert row is not None  # noqa: S101 - the view has one row
-        if row[0][: len(segment)] >= segment:
-            return
-        if time.monotonic() > deadline:
-            failed = f"; archiving of {row[1]} failed last" if row[1] else ""
-            raise DbkeepError(
-                f"postgresql: WAL segment {segment} did not reach the repository in {WAIT_SECONDS} s{failed}; "
-                "read the server log and /var/log/pgbackrest"
-            )
-        time.sleep(0.1)
+def _lost(newest: Slice, state: State, archive: WalArchive, last: str) -> str:
+    """Return why the log up to `last` does not continue `newest`, or nothing where it does."""
+    for name, what in (("system_identifier", "another cluster is here"), ("timeline", "the cluster was restored")):
+        if newest.details.get(name) != state[name]:
+            return f"postgresql: {what}: its log does not continue slice {newest.name}"
+    missing = archive.missing(archive.after(newest.last), last)
+    return (
+        f"postgresql: WAL segment {missing[0]} is gone, {len(missing)} in all, before it was shipped" if missing else ""
+    )
 
 
 def _beginning(host: BackupHost, archive: WalArchive, last: str, at: datetime, state: State) -> tuple[str, datetime]:
@@ -120,7 +111,9 @@ def _beginning(host: BackupHost, archive: WalArchive, last: str, at: datetime, s
             f"postgresql: WAL segment {last} is not in the repository although it was archived: it was let go for want "
             "of space (archive-push-queue-max) or deleted; look at the disk, then take a set"
         )
-    for part in (parts[ENGINE] for parts in reversed(read_sets(host.sets)) if ENGINE in parts):
+    for part in (
+        parts[ENGINE] for parts in reversed(read_sets(host.sets, host.settings.signing_keys)) if ENGINE in parts
+    ):
         point, timeline = part.details["segment"], int(state["timeline"], 16)
         same = (part.details["system_identifier"], part.details["timeline"]) == (state["system_identifier"], timeline)
         if same and not archive.missing(point, last):

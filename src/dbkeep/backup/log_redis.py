@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,34 +34,36 @@ POSTPONED = timedelta(seconds=3)
 def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
     """Seal what was appended since `newest`, or all that there is of the append-only file, as one slice.
 
-    It begins a new chain when that is not continuous with `newest`: a file between was never seen, or the data
-    directory is another. Raises DbkeepError when the instance writes no append-only file, or cannot.
+    Where that is not continuous with `newest` it begins a chain and its details say in `lost` why. Raises DbkeepError
+    when the instance writes no append-only file, or cannot.
     """
     backup, settings = host.with_redis()
     with settled(backup.data_directory):
         complete = _written_until(backup.instance, settings.instances[backup.instance], backup.data_directory)
         held = hold(backup.data_directory)
-        begin = _continued(held, newest)
-        if begin is None:
+        lost = _lost(held, newest) if newest else ""
+        if lost:
             held = hold(backup.data_directory)
         sizes = {sequence: path.stat().st_size for sequence, path in held.files.items()}
-    start = begin or Position(held.incarnation, held.first, 0)
+    continued = newest if newest and not lost else None
+    start = Position.parse(continued.last) if continued else Position(held.incarnation, held.first, 0)
     last = Position(held.incarnation, held.last, sizes[held.last])
     ended_at = end_after(newest, complete)
     pieces, files = _seal(host, held, start, sizes, slice_name(ended_at))
+    details = {"instance": backup.instance, "pieces": pieces, "tail": _tail(held.files[last.sequence], last.offset)}
     found = Slice(
         engine=ENGINE,
         host=socket.gethostname(),
         first=str(start),
         last=str(last),
-        started_at=newest.ended_at if newest else min(ended_at, _written_at(held.base)),
+        started_at=continued.ended_at if continued else min(ended_at, held.since(start.sequence)),
         ended_at=ended_at,
-        begins_chain=begin is None,
+        begins_chain=continued is None,
         files=files,
         recipients=host.settings.recipients if files else (),
-        details={"instance": backup.instance, "pieces": pieces, "tail": _tail(held.files[last.sequence], last.offset)},
+        details=details | ({"lost": lost} if lost else {}),
     )
-    write_slice(host.settings.repository, found)
+    found = write_slice(host.settings.repository, found, host.settings.signing_key_file)
     held.release(before=last.sequence)
     return [found]
 
@@ -98,22 +100,20 @@ def _is_down(instance: RedisInstance) -> bool:
     return False
 
 
-def _continued(held: Held, newest: Slice | None) -> Position | None:
-    """Return where `newest` ended when nothing is missing after it, or None."""
-    if newest is None:
-        return None
+def _lost(held: Held, newest: Slice) -> str:
+    """Return why what is kept does not go on where `newest` ended, or nothing when it does."""
     position = Position.parse(newest.last)
     if position.incarnation != held.incarnation:
-        return None
+        return f"redis: after {newest.last} the data directory is another one, or its appendonly was off"
     expected = range(position.sequence, max(position.sequence, held.last) + 1)
-    if not all(sequence in held.files for sequence in expected):
-        return None
+    if missing := [str(sequence) for sequence in expected if sequence not in held.files]:
+        return f"redis: its append-only file {missing[0]} was rewritten and removed before it was sealed"
     path = held.files[position.sequence]
     # A server that lost its newest bytes with the power goes on from what is left.
     if path.stat().st_size < position.offset or _tail(path, position.offset) != newest.details["tail"]:
         forget(held.folder.parent)
-        return None
-    return position
+        return f"redis: what was appended before {newest.last} is not there any more; the power failed, or the disk"
+    return ""
 
 
 def _seal(
@@ -149,7 +149,3 @@ def _tail(path: Path, offset: int) -> str:
     with path.open("rb", buffering=0) as stream:
         begin = max(0, offset - TAIL)
         return hashlib.sha256(os.pread(stream.fileno(), offset - begin, begin)).hexdigest()
-
-
-def _written_at(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -1,6 +1,7 @@
 """The manifest: what one engine's part of a backup set holds. It is written last; without it there is no part.
 
-Beside it SHA256SUMS has the digest of the manifest and of every file of the part, as sha256sum(1) reads it.
+Beside it SHA256SUMS has the digest of the manifest and of every file of the part, as sha256sum(1) reads it, and
+SHA256SUMS.sig its signature: who cannot sign as this environment's hosts do cannot make a part, nor change one.
 """
 
 from __future__ import annotations
@@ -8,19 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from dbkeep.backup import signature
+from dbkeep.backup.clock import in_order
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
 
 FILE_NAME = "manifest.json"
 SUMS_NAME = "SHA256SUMS"
-FORMAT = 2
+SIGNATURE_NAME = SUMS_NAME + signature.SUFFIX
+FORMAT = 3
 NEWEST = "newest"
 _SET_ID = "%Y%m%dT%H%M%SZ"
 
@@ -82,7 +87,8 @@ class Part(Record):
     """One engine's part of a backup set.
 
     `files` are in the part's own folder. `repository_files` are named by their path below the repository: files of
-    pgBackRest that parts share.
+    pgBackRest that parts share. `digests` are of what `counts` counts, as far as one of this very moment can be had.
+    `fingerprints` say which kind of definition differs between two parts, `fingerprint` that one does.
     """
 
     format: int = FORMAT
@@ -97,9 +103,12 @@ class Part(Record):
     files: tuple[StoredFile, ...] = ()
     repository_files: tuple[StoredFile, ...] = ()
     counts: dict[str, Count]
+    digests: dict[str, str] = {}
     recipients: tuple[str, ...]
     tools: dict[str, str]
+    signed_by: str = ""
     fingerprint: str | None = None
+    fingerprints: dict[str, str] = {}
     not_backed_up: tuple[str, ...] = ()
     details: dict[str, Any] = {}
 
@@ -140,11 +149,27 @@ def time_of(set_id: str) -> datetime:
         raise UsageError(f"{set_id!r} is not a set id: there is no such time") from None
 
 
-def write_part(folder: Path, part: Part) -> None:
-    """Write the digests and then the manifest of a complete part; from here on the part exists."""
-    text = part.model_dump_json(indent=2) + "\n"
-    write_atomically(folder / SUMS_NAME, sums(part, text.encode()), mode=0o600)
-    write_atomically(folder / FILE_NAME, text, mode=0o600)
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What says what a part is, as it was written: manifest, SHA256SUMS, and the signature of that if there is one."""
+
+    manifest: bytes
+    digests: bytes
+    signature: bytes | None
+
+    def write(self, folder: Path) -> None:
+        """Write it to the folder of a complete part, the manifest last: from then on the part exists."""
+        write_atomically(folder / SUMS_NAME, self.digests, mode=0o600)
+        if self.signature is not None:
+            write_atomically(folder / SIGNATURE_NAME, self.signature, mode=0o600)
+        write_atomically(folder / FILE_NAME, self.manifest, mode=0o600)
+
+
+def write_part(folder: Path, part: Part, key_file: Path) -> None:
+    """Write digests, signature and manifest of a complete part. Raises UsageError for a key that cannot sign."""
+    manifest = (part.model_dump_json(indent=2) + "\n").encode()
+    digests = sums(part, manifest).encode()
+    Written(manifest, digests, signature.sign(digests, key_file)).write(folder)
 
 
 def sums(part: Part, manifest: bytes) -> str:
@@ -156,34 +181,50 @@ def sums(part: Part, manifest: bytes) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in lines)
 
 
-def parse_part(manifest: bytes, digests: bytes, folder: str, where: str) -> Part:
-    """Return the part of `folder` that a manifest describes, after comparing it with `digests`, its SHA256SUMS.
+def parse_part(written: Written, folder: str, where: str, signing_keys: Sequence[str]) -> Part:
+    """Return the part of `folder` that a host wrote and signed.
 
-    Raises DbkeepError, naming `where`, when one of them is not as it was written, or is of another part.
+    Raises DbkeepError, naming `where`, when none of the keys signed it, when it is not as it was written, or is of
+    another part. Nothing of it is read before its signature.
     """
+    signature.check_signature(written.digests, written.signature, signing_keys, where)
+    return parse_unsigned(written, folder, where)
+
+
+def parse_unsigned(written: Written, folder: str, where: str) -> Part:
+    """Return what `parse_part` does without asking who wrote it: for a part that is to be signed."""
+    damaged = f"{where}: the manifest is damaged"
+    if not written.digests.startswith(f"{hashlib.sha256(written.manifest).hexdigest()}  {FILE_NAME}\n".encode()):
+        raise DbkeepError(f"{damaged}: it is not the one of {SUMS_NAME}; take another set")
     try:
-        part = Part.model_validate(json.loads(manifest))
+        part = Part.model_validate(json.loads(written.manifest))
     except (ValueError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise DbkeepError(f"{where}: the manifest is damaged: {reason}; take another set") from None
-    if sums(part, manifest).encode() != digests or part.folder != folder:
-        raise DbkeepError(f"{where}: the manifest is damaged: it is not the one of {SUMS_NAME}; take another set")
+        raise DbkeepError(f"{damaged}: {str(error).splitlines()[0]}; take another set") from None
+    if sums(part, written.manifest).encode() != written.digests or part.folder != folder:
+        raise DbkeepError(f"{damaged}: it is not of this part; take another set")
     return part
 
 
-def read_part(sets: Path, set_id: str, engine: str) -> Part:
-    """Return the manifest of one part; raises UsageError when there is no such part, DbkeepError when it is damaged."""
+def read_written(sets: Path, set_id: str, engine: str) -> Written:
+    """Return what says what a part on this host is; raises UsageError when there is no such part, DbkeepError."""
     time_of(set_id)
     folder = sets / set_id / engine
     try:
         manifest, digests = (folder / FILE_NAME).read_bytes(), (folder / SUMS_NAME).read_bytes()
-        return parse_part(manifest, digests, part_folder(set_id, engine), str(folder / FILE_NAME))
+        signed = (folder / SIGNATURE_NAME).read_bytes() if (folder / SIGNATURE_NAME).exists() else None
     except FileNotFoundError as error:
         if Path(str(error.filename)).name == SUMS_NAME:
             raise DbkeepError(f"{folder}: {SUMS_NAME} is missing; take another set") from None
         raise UsageError(f"set {set_id} has no {engine} part on this host; see `dbkeep backup list`") from None
     except OSError as error:
         raise DbkeepError(f"{folder}: the manifest cannot be read: {error.strerror}; take another set") from None
+    return Written(manifest, digests, signed)
+
+
+def read_part(sets: Path, set_id: str, engine: str, signing_keys: Sequence[str]) -> Part:
+    """Return the manifest of one part; raises UsageError when there is none, DbkeepError as `parse_part` does."""
+    where = str(sets / set_id / engine / FILE_NAME)
+    return parse_part(read_written(sets, set_id, engine), part_folder(set_id, engine), where, signing_keys)
 
 
 def set_ids(sets: Path) -> list[str]:
@@ -196,28 +237,28 @@ def part_engines(sets: Path, set_id: str) -> list[str]:
     return sorted(path.parent.name for path in (sets / set_id).glob(f"*/{FILE_NAME}"))
 
 
-def read_sets(sets: Path, damaged: list[str] | None = None) -> list[dict[str, Part]]:
+def read_sets(sets: Path, signing_keys: Sequence[str], damaged: list[str] | None = None) -> list[dict[str, Part]]:
     """Return each set as its complete parts by engine, by recovery point, oldest first.
 
     The id does not order them: a timer's set has the id of its slot, a set taken by hand that of its second.
-    A part whose manifest is damaged is left out, so that it does not hide the others; why goes to `damaged`.
+    A part that is damaged or not signed is left out, so that it does not hide the others; why goes to `damaged`.
     """
     found = []
     for set_id in set_ids(sets):
         parts = {}
         for engine in part_engines(sets, set_id):
             try:
-                parts[engine] = read_part(sets, set_id, engine)
+                parts[engine] = read_part(sets, set_id, engine, signing_keys)
             except DbkeepError as error:
                 (damaged if damaged is not None else []).append(str(error))
         if parts:
             found.append(parts)
-    return sorted(found, key=lambda parts: max(part.recovery_point.at for part in parts.values()))
+    return sorted(found, key=lambda parts: in_order(max(part.recovery_point.at for part in parts.values())))
 
 
-def newest(sets: Path, engines: tuple[str, ...]) -> str:
+def newest(sets: Path, engines: tuple[str, ...], signing_keys: Sequence[str]) -> str:
     """Return the newest set that has a part of every engine in `engines`; raises UsageError when there is none."""
-    for parts in reversed(read_sets(sets)):
+    for parts in reversed(read_sets(sets, signing_keys)):
         if set(engines) <= parts.keys():
             return next(iter(parts.values())).set_id
     raise UsageError(f"no set with {', '.join(engines)} is on this host; take one with `dbkeep backup run`")

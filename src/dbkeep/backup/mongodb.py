@@ -6,6 +6,7 @@ Reads are snapshot reads at an explicit cluster time, so no writer is blocked an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ from typing import Any
 
 from bson import Binary, Timestamp, json_util
 from pymongo.client_session import ClientSession
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from dbkeep.backup.archive_format import Collection, NamespaceWriter, prelude
+from dbkeep.backup.interrupted_dump import CollectionGoneError, passing_reason, require_same_shape, require_there
 from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.log_mongodb import note, position_of, timestamp
 from dbkeep.backup.manifest import Count, Part, StoredFile
@@ -24,30 +26,31 @@ from dbkeep.backup.raw_reply import RAW, cut
 from dbkeep.backup.sealed_file import seal
 from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError
+from dbkeep.mongodb.bootstrap import wait_for_primary
 from dbkeep.mongodb.connect import Client, Document, connect
 
 FILE_NAME = "dump.archive.zst.age"
 ACCOUNTS = ("system.users", "system.roles", "system.version")
 BATCH_DOCUMENTS = 10_000
-# A collection changed its shape after the chosen time; a new time can be read (error_codes.yml, SnapshotUnavailable).
-SNAPSHOT_UNAVAILABLE = 246
 SNAPSHOT_TOO_OLD = 239
 ATTEMPTS = 3
 
 
 @dataclass
 class Dump:
-    """One dump: `chunks` is the archive, `counts` fills while it is read."""
+    """One dump: `chunks` is the archive, `counts` and `digests` fill while it is read."""
 
     client: Client
     database: str
     at: Timestamp
     counts: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     collections: list[Collection] = field(default_factory=list)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the archive; raises OperationFailure of the server, DbkeepError for what cannot be dumped."""
         self.collections = list_collections(self.client, self.database)
+        require_same_shape(self.client, self.database, self.at)
         server = self.client.server_info()["version"]
         admin = [Collection("admin", name, "collection", {}, ()) for name in ACCOUNTS]
         yield prelude(
@@ -61,16 +64,19 @@ class Dump:
                     # The server has no snapshot reads of capped collections: they are as they are when they are read.
                     at = None if collection.options.get("capped") else self.at
                     yield from self._collection(session, collection, at)
+                    require_there(self.client, collection)
 
     def _collection(self, session: ClientSession, collection: Collection, at: Timestamp | None) -> Iterator[bytes]:
         writer = NamespaceWriter(collection.namespace)
         yield writer.start()
-        count = 0
+        count, digest = 0, hashlib.sha256()
         for documents, number in _batches(self.client, session, collection, at):
             count += number
+            digest.update(documents)
             yield writer.add(documents)
         yield writer.end()
-        self.counts[f"{collection.database}.{collection.name}"] = count
+        name = f"{collection.database}.{collection.name}"
+        self.counts[name], self.digests[name] = count, f"sha256:{digest.hexdigest()}"
 
 
 def _batches(
@@ -94,6 +100,22 @@ def _batches(
         if not cursor_id:
             return
         command = {"getMore": cursor_id, "collection": collection.name, "batchSize": BATCH_DOCUMENTS}
+
+
+def collection_digests(client: Client, collections: list[Collection]) -> dict[str, str]:
+    """Return the digest of the documents of each collection in its own order, as a dump makes it on the way.
+
+    A collection that was filled in that order, and not written to since, has the same digest.
+    """
+    found = {}
+    with client.start_session(causal_consistency=False) as session:
+        for collection in collections:
+            if collection.kind != "view":
+                digest = hashlib.sha256()
+                for documents, _ in _batches(client, session, collection, None):
+                    digest.update(documents)
+                found[f"{collection.database}.{collection.name}"] = f"sha256:{digest.hexdigest()}"
+    return found
 
 
 def list_collections(client: Client, database: str) -> list[Collection]:
@@ -167,7 +189,8 @@ def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
 def collect(job: Job, point: Fence) -> Part:
     """Dump at the fence's cluster time into the job's folder and return the part.
 
-    Raises DbkeepError when the server's history does not reach back, after retries with a new time for DDL.
+    A dump that a drop or another primary interrupts is taken again at a new time, a few times.
+    Raises DbkeepError when that does not help, and when the server's history does not reach back.
     """
     settings = job.host.with_mongodb()[1]
     with connect(settings) as client:
@@ -176,27 +199,42 @@ def collect(job: Job, point: Fence) -> Part:
             try:
                 stored = seal(dump.chunks(), job.folder / FILE_NAME, job.settings.recipients)
                 break
-            except OperationFailure as error:
-                if error.code == SNAPSHOT_TOO_OLD:
+            except (PyMongoError, CollectionGoneError) as error:
+                reason = _why_again(error)
+                if attempt == ATTEMPTS:
                     raise DbkeepError(
-                        "mongodb: the dump took longer than the server keeps history; "
-                        "raise minSnapshotHistoryWindowInSeconds above the duration of a dump"
+                        f"mongodb: {ATTEMPTS} dumps were interrupted, the last because {reason}; "
+                        "run the backup again when the server is at rest"
                     ) from None
-                if error.code != SNAPSHOT_UNAVAILABLE or attempt == ATTEMPTS:
-                    raise
-                job.progress("mongodb: a collection changed its shape during the dump; once more at a new time")
+                job.progress(f"mongodb: {reason} during the dump; once more at a new time")
+                wait_for_primary(settings)
                 point = fence(job)
     return _part(job, point, dump, stored)
 
 
+def _why_again(error: PyMongoError | CollectionGoneError) -> str:
+    """Return why a new dump may do better. Raises the error itself, or DbkeepError, when it cannot."""
+    if isinstance(error, OperationFailure) and error.code == SNAPSHOT_TOO_OLD:
+        raise DbkeepError(
+            "mongodb: the dump took longer than the server keeps history; "
+            "raise minSnapshotHistoryWindowInSeconds above the duration of a dump"
+        ) from None
+    reason = passing_reason(error)
+    if reason is None:
+        raise error
+    return reason
+
+
 def _part(job: Job, point: Fence, dump: Dump, stored: StoredFile) -> Part:
     own = {name: count for name, count in dump.counts.items() if name.startswith(f"{dump.database}.")}
+    digests = {name: dump.digests[name] for name in sorted(own)}
     return job.part(
         point,
         server_version=job.facts["version"],
         stored_bytes=stored.size,
         files=(stored,),
         counts=Count.exact(own),
+        digests=digests,
         shape=shape(dump.collections),
         tools={"archive": "mongodump 0.1"},
         details={

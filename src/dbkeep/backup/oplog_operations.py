@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
@@ -61,9 +62,15 @@ class Transactions:
                 raise _unseen(entry)
             yield from _read(spool)
         elif "abortTransaction" in content:
-            self._open.pop(_key(entry), None)
+            if spool := self._open.pop(_key(entry), None):
+                spool.close()
         else:
             yield entry
+
+    def close(self) -> None:
+        """Forget the transactions that never committed."""
+        for spool in self._open.values():
+            spool.close()
 
     def _apply(self, entry: Entry, content: Entry) -> Iterator[Entry]:
         operations = content["applyOps"]
@@ -108,10 +115,10 @@ def operations(entries: Iterable[Entry], database: str) -> Iterator[Write | Comm
 
     Raises DbkeepError for what cannot be applied to another server, naming it.
     """
-    transactions = Transactions()
-    for entry in entries:
-        for operation in transactions.unwrap(entry):
-            yield from _translate(operation, database)
+    with closing(Transactions()) as transactions:
+        for entry in entries:
+            for operation in transactions.unwrap(entry):
+                yield from _translate(operation, database)
 
 
 def _translate(operation: Entry, database: str) -> Iterator[Write | Command]:

@@ -8,12 +8,10 @@ import pwd
 import re
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dbkeep.backup.wal_archive import WAIT_SECONDS
 from dbkeep.errors import DbkeepError, UsageError
 
 
@@ -48,7 +46,8 @@ class PgBackRest:
             env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # with another passphrase it repeats what it read, which is no text
             check=False,
             **self._identity(),
         )
@@ -101,17 +100,6 @@ class PgBackRest:
             if self.run("repo-ls", f"--filter=^{segment}-", folder).strip():
                 return True
         return False
-
-    def wait_for(self, segment: str, seconds: float = WAIT_SECONDS) -> None:
-        """Return when a WAL segment is in the repository; raises DbkeepError when archiving does not deliver it."""
-        deadline = time.monotonic() + seconds
-        while not self.has_segment(segment):
-            if time.monotonic() > deadline:
-                raise DbkeepError(
-                    f"postgresql: WAL segment {segment} did not reach the repository in {seconds:g} s; "
-                    "read the server log and /var/log/pgbackrest"
-                )
-            time.sleep(0.2)
 
     def verify(self, label: str) -> list[str]:
         """Return what pgBackRest finds wrong in backup `label`, or in all of the repository where it cannot tell apart.

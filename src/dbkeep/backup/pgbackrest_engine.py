@@ -17,11 +17,16 @@ from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.pgbackrest_files import ROOT, keep_own, needed, own
 from dbkeep.backup.postgresql_engine import Goal, Taken
 from dbkeep.backup.settings import BackupHost, PostgreSQLBackup
-from dbkeep.backup.wal_archive import WAIT_SECONDS, WalArchive
+from dbkeep.backup.wal_archive import (
+    WAIT_SECONDS,
+    WalArchive,
+    archive_segment,
+    segment_bytes,
+    wait_until_archived,
+    write_transaction,
+)
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql.connect import Connection
-
-_SEGMENT_BYTES = "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'"
 
 
 def tool(settings: PostgreSQLBackup) -> PgBackRest:
@@ -80,10 +85,8 @@ def archive(host: BackupHost, connection: Connection) -> WalArchive:
     """Return the archive of the newest cluster of the stanza."""
     settings = host.with_postgresql()[0]
     database = tool(settings).info()["db"][-1]
-    row = connection.execute(_SEGMENT_BYTES).fetchone()
-    assert row is not None  # noqa: S101 - every server has the setting
     root = host.settings.repository / ROOT / "archive" / settings.stanza
-    return WalArchive(root / f"{database['version']}-{database['id']}", int(row[0]))
+    return WalArchive(root / f"{database['version']}-{database['id']}", segment_bytes(connection))
 
 
 def files(job: Job, taken: Taken, archive: WalArchive) -> tuple[StoredFile, ...]:
@@ -144,9 +147,8 @@ def resume_archiving(host: BackupHost, part: Part, connection: Connection) -> No
     live = tool(host.with_postgresql()[0].model_copy(update={"repository": None}))
     if str(live.info()["db"][-1]["system-id"]) != part.details["system_identifier"]:
         live.run("stanza-upgrade")
-    row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
-    assert row is not None  # noqa: S101 - the function returns one row or raises
-    live.wait_for(row[0])
+    write_transaction(connection)
+    wait_until_archived(connection, archive_segment(connection))
 
 
 def expire(host: BackupHost) -> None:

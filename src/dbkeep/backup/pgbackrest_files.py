@@ -21,7 +21,7 @@ from dbkeep.errors import DbkeepError
 
 ROOT = "postgresql"
 OWN = "repository"
-TEMPORARY = ".tmp"
+UNFINISHED = ".tmp"
 
 
 def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any], until: str) -> list[Path]:
@@ -34,12 +34,12 @@ def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any
     found = [path for label in labels for path in _files(root / "backup" / stanza / label)]
     start = backup["archive"]["start"]
     wal = _files(root / "archive" / stanza / archive)
-    # The segment that is being archived just now has another suffix until it is complete.
-    return found + [p for p in wal if start <= p.name[:SEGMENT_NAME] <= until and p.suffix != TEMPORARY]
+    return found + [path for path in wal if start <= path.name[:SEGMENT_NAME] <= until]
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sorted(path for path in found if path.suffix != UNFINISHED)
 
 
 def digest(repository: Path, paths: Iterable[Path], known: Mapping[str, StoredFile]) -> tuple[StoredFile, ...]:
@@ -79,9 +79,13 @@ def keep_own(repository: Path, stanza: str, archive: str, folder: Path) -> tuple
 
 
 def put_own(repository: Path, part: Part, os_user: str) -> None:
-    """Make a fetched part a repository of pgBackRest: what it keeps for itself in its place, all of it `os_user`'s."""
-    shutil.copytree(repository / part.folder / OWN, repository, dirs_exist_ok=True)
-    own(repository / ROOT, os_user)
+    """Make a fetched part a repository of pgBackRest: what it keeps for itself in its place, all of it `os_user`'s.
+
+    A part of the other engine keeps nothing for itself.
+    """
+    if (repository / part.folder / OWN).is_dir():
+        shutil.copytree(repository / part.folder / OWN, repository, dirs_exist_ok=True)
+        own(repository / ROOT, os_user)
 
 
 def own(root: Path, os_user: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import secrets
 import socket
@@ -16,16 +15,14 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Protocol, cast
-
-from pydantic import ValidationError
 
 from dbkeep.backup.job import Fence, Progress, Ready, at_once
 from dbkeep.backup.lock import hold
-from dbkeep.backup.manifest import Record, RecoveryPoint, read_sets, set_id_of, time_of
+from dbkeep.backup.manifest import RecoveryPoint, read_sets, set_id_of, time_of
 from dbkeep.backup.recovery_point import Gate, set_fences
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.signed_record import SignedRecord, parse_signed
 from dbkeep.backup.store import DirectoryStore, Store
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now
@@ -47,7 +44,7 @@ class EngineMark(Protocol):
         """Connect, call `ready`, set a fence that a restore can go to, and return it."""
 
 
-class Point(Record):
+class Point(SignedRecord):
     """One host's record of a point. Every fence was set after `began_at` and not later than its own moment.
 
     `skew_seconds` is that window: the data of the engines may differ by the writes in it, never by more.
@@ -130,43 +127,38 @@ def _mark(host: BackupHost, name: str, engines: Sequence[str], at: datetime | No
     point = Point(
         name=name, host=socket.gethostname(), began_at=gate.began, skew_seconds=max(0.0, round(skew, 6)), fences=fences
     )
-    write_point(host.settings.repository, point)
+    write_point(host, point)
     if failed:
         raise DbkeepError(f"point {name}: {reasons} ({', '.join(fences)} have it)")
     return point
 
 
-def write_point(repository: Path, point: Point) -> None:
-    """Write a point's record; from here on the point exists."""
-    path = repository / point.key
+def write_point(host: BackupHost, point: Point) -> None:
+    """Sign and write a point's record; from here on the point exists."""
+    path = host.settings.repository / point.key
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_atomically(path, _render(point), mode=0o600)
+    write_atomically(path, point.signed(host.settings.signing_key_file).render(), mode=0o600)
 
 
-def _render(point: Point) -> str:
-    record = point.model_dump(mode="json")
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    return json.dumps({"point": record, "sha256": digest}, indent=2) + "\n"
+def parse_point(content: bytes, key: str, where: str, signing_keys: Sequence[str]) -> Point:
+    """Return the point whose record was stored as `key`.
 
-
-def parse_point(content: bytes, key: str, where: str) -> Point:
-    """Return the point whose record was stored as `key`; raises DbkeepError, naming `where`, when it is altered."""
+    Raises DbkeepError, naming `where`, when it is altered or no host of the environment signed it.
+    """
     try:
-        point = Point.model_validate(json.loads(content)["point"])
-        damaged = _render(point).encode() != content or point.key != key or not point.fences
-    except (ValueError, TypeError, KeyError, ValidationError):
-        damaged = True
-    if damaged:
-        raise DbkeepError(f"{where}: the record of this point is damaged; take another (`dbkeep backup points`)")
-    return point
+        return parse_signed(Point, content, key, signing_keys, where)
+    except UsageError:
+        raise
+    except DbkeepError as error:
+        raise DbkeepError(f"{error}; take another point (`dbkeep backup points`)") from None
 
 
 def read_points(host: BackupHost, damaged: list[str] | None = None) -> list[Point]:
     """Return the points in the repository, oldest first. One that is damaged is left out; why goes to `damaged`."""
-    found = []
+    found, keys = [], host.settings.signing_keys
     for path in (host.settings.repository / FOLDER).glob("*.json"):
         try:
-            found.append(parse_point(path.read_bytes(), f"{FOLDER}/{path.name}", str(path)))
+            found.append(parse_point(path.read_bytes(), f"{FOLDER}/{path.name}", str(path), keys))
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
     return sorted(found, key=lambda point: point.at)
@@ -175,14 +167,15 @@ def read_points(host: BackupHost, damaged: list[str] | None = None) -> list[Poin
 def find_points(host: BackupHost, name: str, store: Store | None = None) -> list[Point]:
     """Return the records of point `name` in the repository or a store: one for each host that set it.
 
-    Raises DbkeepError when one is damaged, StoreError.
+    Raises DbkeepError when one is damaged, or one in a store is not signed by a host of the environment, StoreError.
     """
     check_name(name)
+    keys = host.settings.signing_keys
     if store is None:
         paths = (host.settings.repository / FOLDER).glob(f"{name}.*.json")
-        return [parse_point(path.read_bytes(), f"{FOLDER}/{path.name}", str(path)) for path in sorted(paths)]
+        return [parse_point(path.read_bytes(), f"{FOLDER}/{path.name}", str(path), keys) for path in sorted(paths)]
     there = point_keys(store.sizes(f"{FOLDER}/"))
-    return [read_copy(store, key) for key in sorted(there) if key.startswith(f"{FOLDER}/{name}.")]
+    return [read_copy(store, key, keys) for key in sorted(there) if key.startswith(f"{FOLDER}/{name}.")]
 
 
 def point_keys(keys: Iterable[str]) -> set[str]:
@@ -190,11 +183,11 @@ def point_keys(keys: Iterable[str]) -> set[str]:
     return {key for key in keys if _KEY.fullmatch(key)}
 
 
-def read_copy(store: Store, key: str) -> Point:
+def read_copy(store: Store, key: str, signing_keys: Sequence[str]) -> Point:
     """Return the point under a key of a store; raises StoreError when it is not there, DbkeepError when damaged."""
     content = io.BytesIO()
     store.get(key, content)
-    return parse_point(content.getvalue(), key, f"store {store.name}: {key}")
+    return parse_point(content.getvalue(), key, f"store {store.name}: {key}", signing_keys)
 
 
 def fences_of(points: Iterable[Point], engines: Collection[str], name: str) -> dict[str, RecoveryPoint]:
@@ -217,7 +210,8 @@ def prune_points(host: BackupHost) -> list[str]:
     None is removed without a set, or when a damaged manifest hides which one is the oldest.
     """
     damaged: list[str] = []
-    moments = [part.recovery_point.at for parts in read_sets(host.sets, damaged) for part in parts.values()]
+    found = read_sets(host.sets, host.settings.signing_keys, damaged)
+    moments = [part.recovery_point.at for parts in found for part in parts.values()]
     if not moments or damaged:
         return []
     gone = [point for point in read_points(host) if point.at < min(moments)]
@@ -236,15 +230,16 @@ def copy_points(host: BackupHost, store: Store, there: Collection[str]) -> list[
         key = f"{FOLDER}/{path.name}"
         if key not in there:
             content = path.read_bytes()
-            parse_point(content, key, str(path))
+            parse_point(content, key, str(path), host.settings.signing_keys)
             store.put(key, path, hashlib.sha256(content).hexdigest())
             sent.append(key)
     return sent
 
 
-def prune_copies(store: DirectoryStore, oldest: datetime) -> list[str]:
+def prune_copies(host: BackupHost, store: DirectoryStore, oldest: datetime) -> list[str]:
     """Remove the points before `oldest`, the moment of the oldest set there, from a directory; return their keys."""
-    gone = [key for key in point_keys(store.sizes(f"{FOLDER}/")) if read_copy(store, key).at < oldest]
+    keys = host.settings.signing_keys
+    gone = [key for key in point_keys(store.sizes(f"{FOLDER}/")) if read_copy(store, key, keys).at < oldest]
     for key in gone:
         store.remove(key)
     return gone

@@ -68,9 +68,12 @@ def points_catalog(host: BackupHost) -> dict[str, Any]:
     `errors` has a line for every record that is damaged and every store that does not answer.
     """
     errors: list[str] = []
-    sets = read_sets(host.sets, errors)
+    sets = read_sets(host.sets, host.settings.signing_keys, errors)
     parts = [part for found in sets for part in found.values()]
-    slices = {engine: read_slices(host.settings.repository, engine, errors) for engine in host.engines}
+    slices = {
+        engine: read_slices(host.settings.repository, engine, host.settings.signing_keys, errors)
+        for engine in host.engines
+    }
     places = {LOCAL: Place(_reaches(host, parts, slices, set(local_parts(host)), None))}
     for settings in host.settings.stores:
         try:

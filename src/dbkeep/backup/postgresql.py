@@ -15,7 +15,9 @@ from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql_engine import engine_here, engine_of
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import read_slices
-from dbkeep.backup.wal_archive import timeline_of
+from dbkeep.backup.table_digests import TableDigests
+from dbkeep.backup.wal_archive import archive_segment, timeline_of, wait_until_archived, write_transaction
+from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 
@@ -71,10 +73,12 @@ def prepare(job: Job) -> None:
     """Take the physical backup. Raises DbkeepError when the engine fails or finds damaged pages."""
     job.facts["taken"] = engine_here(job.host).take(job)
     job.facts["before"] = counts(job.host.with_postgresql()[1])
+    job.facts["digests"] = TableDigests(job.host.with_postgresql()[1])
 
 
 def fence(job: Job) -> Fence:
     """Set the restore point named after the set."""
+    job.facts["digests"].look()
     name = f"dbkeep_{job.set_id}"
     at, job.facts["lsn"], job.facts["segment"] = _restore_point(job.host, name)
     return Fence(at=at, name=name)
@@ -96,8 +100,8 @@ def _restore_point(host: BackupHost, name: str, ready: Ready = at_once) -> tuple
             "SELECT lsn::text, pg_walfile_name(lsn) FROM pg_create_restore_point(%s) AS lsn", [name]
         ).fetchone()
         at = datetime.now(UTC)
-        # A restore point alone is no transaction: without one the log would seem to have nothing new in it.
-        connection.execute("SELECT pg_current_xact_id()")
+        # A restore point alone is no transaction: the log would seem to have nothing new in it.
+        write_transaction(connection)
     assert row is not None  # noqa: S101 - the function returns one row or raises
     return at, str(row[0]), str(row[1])
 
@@ -107,15 +111,20 @@ def collect(job: Job, point: Fence) -> Part:
 
     Raises DbkeepError when archiving does not deliver it in time.
     """
+    job.facts["digests"].look()
     engine, taken, segment = engine_here(job.host), job.facts["taken"], job.facts["segment"]
     after = counts(job.host.with_postgresql()[1])
     with connect(job.host.with_postgresql()[1]) as connection:
-        connection.execute("SELECT pg_switch_wal()")
+        wait_until_archived(connection, archive_segment(connection))
         version = server_version(connection)
         identifier = system_identifier(connection)
         found = shape(connection)
+        digests = job.facts["digests"].read(job.host.with_postgresql()[0].digest_mebibytes)
         archive = engine.archive(job.host, connection)
-    archive.wait_for(taken.first_segment, segment)
+    if missing := archive.missing(taken.first_segment, segment):
+        raise DbkeepError(
+            f"postgresql: WAL segment {missing[0]} of this backup is not in the repository; take another set"
+        )
     repository_files = _digests(job, engine.repository_files(job, taken, archive, segment))
     return job.part(
         point,
@@ -124,6 +133,7 @@ def collect(job: Job, point: Fence) -> Part:
         files=engine.files(job, taken, archive),
         repository_files=repository_files,
         counts=Count.between(job.facts["before"], after),
+        digests=digests,
         shape=found,
         tools=taken.tools,
         details={
@@ -140,8 +150,8 @@ def collect(job: Job, point: Fence) -> Part:
 
 def _digests(job: Job, paths: list[Path]) -> tuple[StoredFile, ...]:
     """Return the entries of files in the repository, those of earlier parts and slices as they are there."""
-    earlier = [parts[ENGINE] for parts in read_sets(job.host.sets) if ENGINE in parts]
-    log = read_slices(job.settings.repository, ENGINE)
+    earlier = [parts[ENGINE] for parts in read_sets(job.host.sets, job.settings.signing_keys) if ENGINE in parts]
+    log = read_slices(job.settings.repository, ENGINE, job.settings.signing_keys)
     known = {stored.name: stored for part in earlier for stored in part.repository_files}
     known |= {stored.name: stored for found in log for stored in found.repository_files}
     return digest(job.settings.repository, paths, known)

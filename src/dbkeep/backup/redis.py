@@ -7,12 +7,13 @@ redis-check-rdb reading the very file that is stored.
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -77,8 +78,8 @@ def fence(job: Job) -> Fence:
             raise DbkeepError(f"redis {_instance(job)[0]}: BGREWRITEAOF refused: {error}; try again") from None
         # It is only scheduled when a save began after `prepare`.
         _wait(lambda: _info(client, "persistence")["aof_rewrites"] > before, FENCE_SECONDS)
-        at = datetime.now(UTC)
         held = hold(_data_directory(job))
+        at = datetime.now(UTC)
     return Fence(at=at, name=str(Position(held.incarnation, held.last, 0)))
 
 
@@ -86,30 +87,32 @@ def collect(job: Job, point: Fence) -> Part:
     """Wait for the rewrite, store its base and return the part. Raises DbkeepError when one of them is bad."""
     backup, settings = job.host.with_redis()
     name = backup.instance
+    # While the child writes.
+    after = instance_counts(settings, name)
     with connect(*_instance(job)) as client:
         _wait_for_children(client)
         if _info(client, "persistence")["aof_last_bgrewrite_status"] != "ok":
             raise DbkeepError(
                 f"redis {name}: BGREWRITEAOF failed; read the log of {backup.service} (disk full, no memory?)"
             )
-    after = instance_counts(settings, name)
     # The open file stays this dump even when the server's own next rewrite removes the name.
     with _open_base(job, point) as stream:
-        keys, expires = check_dump(stream, settings)
-        stored = seal(_blocks(stream), job.folder / FILE_NAME, job.settings.recipients)
+        checked = CheckedDump(stream, settings)
+        stored = seal(checked.blocks(), job.folder / FILE_NAME, job.settings.recipients)
     return job.part(
         point,
         server_version=job.facts["version"],
         stored_bytes=stored.size,
         files=(stored,),
         counts=Count.between(job.facts["before"], after),
+        digests={name: checked.digest},
         shape={"functions": job.facts["functions"]},
         tools={"dump": "rdb"},
         not_backed_up=tuple(sorted(other for other in settings.instances if other != name)),
         details={
             "instance": name,
-            "keys": keys,
-            "keys_with_expiry": expires,
+            "keys": checked.keys,
+            "keys_with_expiry": checked.expires,
             "functions": job.facts["functions"],
             "configuration": job.facts["configuration"],
         },
@@ -136,20 +139,49 @@ def check_dump(stream: BinaryIO, settings: RedisSettings) -> tuple[int, int]:
 
     Raises UsageError when the tool is missing, DbkeepError when it finds the file damaged.
     """
-    tool, descriptor = check_tool(settings, "rdb"), stream.fileno()
-    done = subprocess.run(
-        [*tool, f"/proc/self/fd/{descriptor}"],
-        pass_fds=(descriptor,),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = {name: int(number) for number, name in re.findall(r"(\d+) (keys read|expires)\b", done.stdout)}
-    if done.returncode != 0 or "RDB looks OK" not in done.stdout:
-        reason = (done.stdout.strip().splitlines() or ["no output"])[-1]
-        raise DbkeepError(f"redis: the dump is damaged: {Path(tool[-1]).name} says {reason}; save again")
-    return found["keys read"], found["expires"]
+    checked = CheckedDump(stream, settings)
+    for _ in checked.blocks():
+        pass
+    return checked.keys, checked.expires
+
+
+class CheckedDump:
+    """An RDB file that the server's own tool reads along with whoever reads its `blocks`.
+
+    After the last one `keys` says how many there are, `expires` how many of them expire, and `digest` is as
+    `dump_digest` makes it.
+    """
+
+    def __init__(self, stream: BinaryIO, settings: RedisSettings) -> None:
+        self._stream = stream
+        self._tool = check_tool(settings, "rdb")
+        self.keys = self.expires = 0
+        self.digest = ""
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the content; raises DbkeepError after it when the tool finds it damaged."""
+        with subprocess.Popen(
+            [*self._tool, "/dev/stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False
+        ) as process:
+            assert process.stdin is not None  # noqa: S101 - for the type checker
+            assert process.stdout is not None  # noqa: S101 - for the type checker
+            digest = hashlib.sha256()
+            while block := self._stream.read(BLOCK):
+                digest.update(block)
+                # A tool that has found damage reads no more.
+                with suppress(BrokenPipeError):
+                    process.stdin.write(block)
+                yield block
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            output = process.stdout.read().decode(errors="replace")
+        found = {name: int(number) for number, name in re.findall(r"(\d+) (keys read|expires)\b", output)}
+        if process.returncode != 0 or "RDB looks OK" not in output:
+            reason = (output.strip().splitlines() or ["no output"])[-1]
+            name = Path(self._tool[-1]).name
+            raise DbkeepError(f"redis: the dump is damaged: {name} says {reason}; save again")
+        self.keys, self.expires = found["keys read"], found["expires"]
+        self.digest = f"sha256:{digest.hexdigest()}"
 
 
 def check_tool(settings: RedisSettings, kind: str) -> list[str]:
@@ -173,14 +205,16 @@ def _open_base(job: Job, point: Fence) -> BinaryIO:
     raise DbkeepError(f"redis {_instance(job)[0]}: the append-only file was rewritten again meanwhile; try again")
 
 
+def dump_digest(stream: BinaryIO) -> str:
+    """Return the digest of a whole dump, as a set has it: it stands for all keys of its instance at once."""
+    digest = hashlib.sha256()
+    while block := stream.read(BLOCK):
+        digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
 def _data_directory(job: Job) -> Path:
     return job.host.with_redis()[0].data_directory
-
-
-def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    os.lseek(stream.fileno(), 0, os.SEEK_SET)
-    while block := stream.read(BLOCK):
-        yield block
 
 
 def _wait_for_children(client: redis.Redis) -> None:

@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,7 +40,7 @@ def chain_to(host: BackupHost, part: Part, target: RecoveryPoint) -> list[Slice]
     if order(target.name) < order(point.name) if target.name else target.at < point.at:
         raise UsageError(f"mongodb: the target is before the point of set {part.set_id}; choose an earlier set")
     damaged: list[str] = []
-    slices = read_slices(host.settings.repository, ENGINE, damaged)
+    slices = read_slices(host.settings.repository, ENGINE, host.settings.signing_keys, damaged)
     try:
         chain = chain_after(slices, point.name, target.name or target.at, order)
     except DbkeepError as error:
@@ -100,7 +100,8 @@ def _between(entries: Iterable[Entry], after: Timestamp, target: RecoveryPoint) 
 
 
 def _wall(entry: Entry) -> datetime:
-    moment: datetime = entry["wall"]
+    # BSON dates are UTC; raw documents give them without a zone.
+    moment: datetime = entry["wall"].replace(tzinfo=UTC)
     return moment
 
 

@@ -57,7 +57,7 @@ def slices_between(host: BackupHost, part: Part, target: RecoveryPoint) -> list[
         raise DbkeepError(
             f"redis: set {part.set_id} is of {moment}, after {target.at.isoformat()}; take an earlier set"
         )
-    slices = read_slices(host.settings.repository, ENGINE)
+    slices = read_slices(host.settings.repository, ENGINE, host.settings.signing_keys)
     # A later incarnation begins a chain, so that the order of their names need not mean anything.
     ranks = {Position.parse(found.first).incarnation: rank for rank, found in enumerate(slices)}
 

@@ -11,11 +11,11 @@ from dbkeep import postgresql
 from dbkeep.backup.claims import Claimed
 from dbkeep.backup.drill_copy import Copy, attack, differs
 from dbkeep.backup.proof import Proof
+from dbkeep.ports import LOOPBACK
 from dbkeep.postgresql import context_keys
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.postgresql.prove.seed import Seed
 from dbkeep.postgresql.prove.world import World
-from dbkeep.sandbox.ports import LOOPBACK
 
 
 def reprove(copy: Copy, claimed: Claimed, proof: Proof) -> bool:

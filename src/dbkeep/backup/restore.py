@@ -65,8 +65,8 @@ def _replace(
         settings = getattr(host.settings, engine)
         service = NotedService(services.get(engine) or SystemdService(settings.service), settings.data_directory)
         try:
-            to = {"target": one.point} if one.point else {}
-            done[engine] = engine_restore(engine).replace(host, one.part, identity, service, progress, **to)
+            work = engine_restore(engine).replace
+            done[engine] = work(host, one.part, identity, service, progress, target=one.point)
         except DbkeepError as error:
             before = f"; already restored: {', '.join(done)}" if done else ""
             raise DbkeepError(f"{error}; {engine} is as it was{before}") from None

@@ -113,16 +113,16 @@ def replace(
 def _write_files(copy: RedisSettings, part: Part, folder: Path) -> list[Path]:
     """Make the throw-away server write a new append-only file and a dump; return them, for when it has stopped."""
     name, configuration = part.details["instance"], part.details["configuration"]
-    data = folder / name
     with connect(name, copy.instances[name]) as client:
         if client.info("persistence")["aof_enabled"]:
             client.bgrewriteaof()
         else:
             client.config_set("appendonly", "yes")
         _wait_for_rewrite(client)
-        client.config_set("dbfilename", configuration["dbfilename"])
         client.save()
-    return [data / configuration["dbfilename"], data / configuration["appenddirname"]]
+    data = folder / name
+    dump = (data / "dump.rdb").rename(data / configuration["dbfilename"])
+    return [dump, data / configuration["appenddirname"]]
 
 
 def _wait_for_rewrite(client: redis.Redis) -> None:

@@ -27,6 +27,7 @@ from dbkeep.backup.recovery_point import set_fences
 from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.sealed_file import read_recipients
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.signature import check_key
 from dbkeep.backup.slices import prune_slices
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, record, write
@@ -60,6 +61,7 @@ def run(
     already has such a part, BusyError when another run holds the repository.
     """
     read_recipients(host.settings.recipients)
+    check_key(host.settings.signing_key_file, host.settings.signing_keys)
     chosen = host.chosen(tuple(engines or ()))
     slot = set_id is None
     set_id = set_id or set_id_of(now(), host.settings.slot_minutes)
@@ -104,7 +106,9 @@ def _take(host: BackupHost, set_id: str, engines: Sequence[str], progress: Progr
         "parts": {part.engine: {"stored_bytes": part.stored_bytes, "seconds": part.seconds} for part in parts},
         "failed": attempts.failed,
     }
-    write(record("backup", started=started, passed=not attempts.failed, observed=observed), host.settings.evidence)
+    evidence = record("backup", started=started, passed=not attempts.failed, observed=observed)
+    # On a full disk this fails as well, and must not hide what failed before it.
+    attempts("evidence", partial(write, evidence, host.settings.evidence))
     if attempts.failed:
         reasons = "; ".join(f"{engine}: {reason}" for engine, reason in attempts.failed.items())
         complete = ", ".join(part.engine for part in parts) or "nothing"
@@ -120,10 +124,10 @@ class Attempts:
         self.failed: dict[str, str] = {}
 
     def __call__(self, engine: str, step: Callable[[], T]) -> T | None:
-        """Return what `step` returns, or None when it raises DbkeepError."""
+        """Return what `step` returns, or None when it raises DbkeepError or the disk refuses (OSError)."""
         try:
             return step()
-        except DbkeepError as error:
+        except (DbkeepError, OSError) as error:
             self.failed[engine] = str(error)
             self._progress(f"{engine}: FAILED: {error}")
             return None
@@ -143,12 +147,17 @@ def _collect(jobs: dict[str, Job], attempts: Attempts) -> list[Part]:
     parts = []
     for engine, point in set_fences(setters).items():
         job = jobs[engine]
-        part = attempts(engine, partial(backups[engine].collect, job, point)) if point else None
+        part = attempts(engine, partial(_complete, backups[engine], job, point)) if point else None
         if part:
-            write_part(job.folder, part)
             parts.append(part)
             job.progress(f"{engine}: {part.stored_bytes} bytes stored in {part.seconds:.1f} s")
     return parts
+
+
+def _complete(backup: EngineBackup, job: Job, point: Fence) -> Part:
+    part = backup.collect(job, point)
+    write_part(job.folder, part, job.settings.signing_key_file)
+    return part
 
 
 def remove_unfinished(sets: Path) -> None:
@@ -164,7 +173,7 @@ def remove_unfinished(sets: Path) -> None:
 def prune(host: BackupHost, progress: Progress) -> list[str]:
     """Remove the sets that retention lets go and return their ids; a set in use by a drill or check stays.
 
-    pgBackRest keeps its backups by the same number of days (repo1-retention-full-type=time), never fewer.
+    pgBackRest keeps its backups for as many days as retention may keep a set (repo1-retention-full-type=time).
     """
     ids = expired_sets(host, set_ids(host.sets))
     removed = []
@@ -175,7 +184,7 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
         except BusyError:
             progress(f"set {set_id} is in use and stays until the next run")
             continue
-        progress(f"set {set_id} removed: older than {host.settings.keep_days} days")
+        progress(f"set {set_id} removed: retention lets it go")
         removed.append(set_id)
     if removed and host.settings.postgresql:
         from dbkeep.backup.postgresql_engine import engine_here  # noqa: PLC0415 - hosts without it do not load its driver
@@ -189,7 +198,7 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
 def _prune_log(host: BackupHost) -> None:
     """Let go the slices before the oldest set of their engine, unless a damaged manifest hides which one that is."""
     damaged: list[str] = []
-    sets = read_sets(host.sets, damaged)
+    sets = read_sets(host.sets, host.settings.signing_keys, damaged)
     for engine in host.engines:
         points = [parts[engine].recovery_point.at for parts in sets if engine in parts]
         if points and not damaged:

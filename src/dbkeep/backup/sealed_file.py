@@ -7,6 +7,7 @@ fails is an exception of the whole and not a silent end of a pipe. A file gets i
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,20 +28,22 @@ class _Source:
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        self._rest = b""
+        self._rest = memoryview(b"")
         self.size = 0
         self.error: BaseException | None = None
 
     def read(self, size: int = -1, /) -> bytes:
         try:
             while not self._rest:
-                self._rest = next(self._chunks)
+                self._rest = memoryview(next(self._chunks))
         except StopIteration:
             return b""
         except BaseException as error:
             self.error = error
             raise
-        piece, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        # A chunk is far larger than a piece: slicing its bytes would copy what is left of it each time.
+        piece = bytes(self._rest if size < 0 else self._rest[:size])
+        self._rest = self._rest[len(piece) :]
         self.size += len(piece)
         return piece
 
@@ -186,11 +189,17 @@ def unseal(folder: Path, stored: StoredFile, target: Path, identity: str) -> Non
 
 def inflate(path: Path) -> BinaryIO:
     """Open a file that `unseal` made for reading its plain content."""
-    return cast(BinaryIO, zstandard.open(path, "rb"))
+    return io.BufferedReader(cast(io.RawIOBase, zstandard.open(path, "rb")), BLOCK)
 
 
 def inflate_to(path: Path, target: Path) -> None:
-    """Write the plain content of a file that `unseal` made to `target` (mode 0600)."""
-    with inflate(path) as source, private(target) as out:
-        while block := source.read(BLOCK):
-            out.write(block)
+    """Write the plain content of a file that `unseal` made to `target` (mode 0600).
+
+    Raises DbkeepError when it cannot be written.
+    """
+    try:
+        with inflate(path) as source, private(target) as out:
+            while block := source.read(BLOCK):
+                out.write(block)
+    except OSError as error:
+        raise DbkeepError(f"{target}: cannot be written: {error.strerror}; make room on its disk") from None

@@ -15,10 +15,13 @@ from dbkeep.settings import AGENT_DIRECTORY, MongoDBSettings, PostgreSQLSettings
 
 REPOSITORY = Path("/var/lib/dbkeep/backup")
 LOCAL, ALL = "local", "all"
+SIGNING_KEY = Path("/etc/dbkeep/secrets/backup-signing-key")
 
 
 class PostgreSQLBackup(Settings):
     """The engine that backs the cluster up, pgBackRest's stanza of it, and the cluster's own place and service.
+
+    Tables with at most `digest_mebibytes` in all have digests in the manifest, the smallest first.
 
     `archive_seconds` is how old WAL may get before it is cut off and goes to the stores with the next slice.
     """
@@ -31,6 +34,7 @@ class PostgreSQLBackup(Settings):
     data_directory: Path
     service: str
     full_after_days: int = Field(default=7, ge=1)
+    digest_mebibytes: int = Field(default=256, ge=0)
     differential_after_days: int = Field(default=1, ge=1)
     archive_seconds: int = Field(default=30, ge=0)
     os_user: str = "postgres"
@@ -106,6 +110,9 @@ def off_host_store(stores: Iterable[StoreSettings]) -> str:
 class BackupSettings(Settings):
     """`recipients` are age public keys; the matching identities are never on this host.
 
+    `signing_keys` are the public keys whose signatures are believed; this host signs with the one in
+    `signing_key_file`, whose public half is among them.
+
     `stores` hold further copies of what is in `repository`, which is the first one.
     """
 
@@ -113,12 +120,17 @@ class BackupSettings(Settings):
     evidence: Path = EVIDENCE_DIRECTORY
     drill_directory: Path = Path("/var/lib/dbkeep/drill")
     recipients: tuple[str, ...] = Field(min_length=1)
+    signing_keys: tuple[str, ...] = Field(min_length=1)
+    signing_key_file: Path = SIGNING_KEY
     slot_minutes: int = Field(default=60, ge=1, le=1440)
     point_minutes: int = Field(default=5, ge=1, le=30)
     # How often the engines' logs are cut and copied; the most that is lost with the host is about twice that.
     ship_seconds: int = Field(default=20, ge=1, le=3600)
     keep_days: int = Field(default=14, ge=1)
     keep_minimum: int = Field(default=2, ge=1)
+    keep_daily: int = Field(default=0, ge=0)
+    keep_weekly: int = Field(default=0, ge=0)
+    keep_monthly: int = Field(default=0, ge=0)
     stores: tuple[StoreSettings, ...] = ()
     postgresql: PostgreSQLBackup | None = None
     mongodb: MongoDBBackup | None = None

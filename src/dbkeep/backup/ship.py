@@ -98,7 +98,7 @@ class Shipper:
 
     def _cut(self, engine: str) -> None:
         log = cast(EngineLog, import_module(f"dbkeep.backup.log_{engine}"))
-        made = log.cut(self.host, newest_slice(self.host.settings.repository, engine))
+        made = log.cut(self.host, newest_slice(self.host.settings.repository, engine, self.host.settings.signing_keys))
         if engine not in self._looked or engine in self._lost or any("lost" in found.details for found in made):
             self._look_for_loss(engine)
             self._looked.add(engine)
@@ -157,7 +157,9 @@ def _attempt(faults: dict[str, str], what: str, step: Callable[[], object]) -> N
 
 def lost_since_newest_set(host: BackupHost, engine: str) -> str | None:
     """Return why the log after the newest set of an engine is not continuous, None when it is or there is no set."""
-    points = [parts[engine].recovery_point.at for parts in read_sets(host.sets) if engine in parts]
+    points = [
+        parts[engine].recovery_point.at for parts in read_sets(host.sets, host.settings.signing_keys) if engine in parts
+    ]
     if not points:
         return None
     newest = max(points)
@@ -165,7 +167,7 @@ def lost_since_newest_set(host: BackupHost, engine: str) -> str | None:
     first = f"{log_folder(engine)}/{slice_name(newest)}"
     for key in reversed([key for key in local_keys(repository, engine) if key >= first]):
         try:
-            found = read_slice(repository, key)
+            found = read_slice(repository, key, host.settings.signing_keys)
         except DbkeepError:
             continue  # verify names it
         if "lost" in found.details and found.started_at > newest:
@@ -183,7 +185,10 @@ def ship(host: BackupHost, *, progress: Progress = lambda _: None) -> dict[str, 
     shipper.finish()
     if faults:
         raise DbkeepError("; ".join(f"{what}: {fault}" for what, fault in faults.items()))
-    newest = {engine: newest_slice(host.settings.repository, engine) for engine in shipped_engines(host)}
+    newest = {
+        engine: newest_slice(host.settings.repository, engine, host.settings.signing_keys)
+        for engine in shipped_engines(host)
+    }
     return {engine: found.model_dump(mode="json") if found else None for engine, found in newest.items()}
 
 

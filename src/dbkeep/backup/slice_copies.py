@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import PurePosixPath
 
 from dbkeep.backup.sealed_file import check
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.slices import Slice, local_keys, log_folder, parse_slice, slice_keys, slice_name
+from dbkeep.backup.slices import Slice, local_keys, log_folder, parse_slice, read_slice, slice_keys, slice_name
 from dbkeep.backup.store import DirectoryStore, Store, StoreError
 from dbkeep.errors import DbkeepError
 
@@ -62,7 +62,7 @@ def _copy(host: BackupHost, store: Store, key: str, there: dict[str, int]) -> No
         content = (repository / key).read_bytes()
     except OSError as error:
         raise DbkeepError(f"{repository / key}: cannot be read: {error.strerror}") from None
-    for stored in parse_slice(content, key, str(repository / key)).stored_files():
+    for stored in parse_slice(content, key, str(repository / key), host.settings.signing_keys).stored_files():
         if there.get(stored.name) != stored.size:
             check(repository, stored)
             store.put(stored.name, repository / stored.name, stored.sha256)
@@ -70,12 +70,23 @@ def _copy(host: BackupHost, store: Store, key: str, there: dict[str, int]) -> No
     store.put(key, repository / key, hashlib.sha256(content).hexdigest())
 
 
-def read_slice_copies(store: Store, engine: str) -> Iterator[Slice]:
+def read_slice_of(host: BackupHost, store: Store | None, key: str) -> Slice:
+    """Return one slice of this host's repository, or of a store. Raises StoreError, DbkeepError for a damaged one."""
+    if store is None:
+        return read_slice(host.settings.repository, key, host.settings.signing_keys)
+    return _read_copy(store, key, host.settings.signing_keys)
+
+
+def _read_copy(store: Store, key: str, signing_keys: Sequence[str]) -> Slice:
+    content = io.BytesIO()
+    store.get(key, content)
+    return parse_slice(content.getvalue(), key, f"store {store.name}: {key}", signing_keys)
+
+
+def read_slice_copies(store: Store, engine: str, signing_keys: Sequence[str]) -> Iterator[Slice]:
     """Yield the slices of an engine that a store holds, oldest first; raises DbkeepError for one that is damaged."""
     for key in slice_keys(store.sizes(f"{log_folder(engine)}/"), engine):
-        content = io.BytesIO()
-        store.get(key, content)
-        yield parse_slice(content.getvalue(), key, f"store {store.name}: {key}")
+        yield _read_copy(store, key, signing_keys)
 
 
 def prune_slice_copies(store: DirectoryStore, engine: str, oldest_kept: datetime) -> None:

@@ -6,18 +6,17 @@ the same paths. NAME is the moment at which it ends, so that names sort by time.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from dbkeep.backup.manifest import Record, StoredFile
-from dbkeep.errors import DbkeepError
+from dbkeep.backup.manifest import StoredFile
+from dbkeep.backup.signed_record import SignedRecord, parse_signed
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
 
 FOLDER = "log"
@@ -29,7 +28,7 @@ _NAME = "%Y%m%dT%H%M%S.%fZ"
 Order = Callable[[str], Any]
 
 
-class Slice(Record):
+class Slice(SignedRecord):
     """What an engine logged after position `first` up to and including position `last`.
 
     A restore to any moment in (`started_at`, `ended_at`] needs it. With `begins_chain` what was before it is not
@@ -81,45 +80,45 @@ def end_after(newest: Slice | None, moment: datetime) -> datetime:
     return moment if newest is None else max(moment, newest.ended_at + timedelta(microseconds=1))
 
 
-def _render(found: Slice) -> str:
-    record = found.model_dump(mode="json")
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    return json.dumps({"slice": record, "sha256": digest}, indent=2) + "\n"
+def parse_slice(content: bytes, key: str, where: str, signing_keys: Sequence[str]) -> Slice:
+    """Return the slice whose record was stored as `key`.
 
-
-def parse_slice(content: bytes, key: str, where: str) -> Slice:
-    """Return the slice whose record was stored as `key`; raises DbkeepError, naming `where`, when it is altered."""
+    Raises DbkeepError, naming `where`, when it is altered or no host of the environment signed it.
+    """
     try:
-        found = Slice.model_validate(json.loads(content)["slice"])
-        damaged = _render(found).encode() != content or found.key != key
-    except (ValueError, TypeError, KeyError, ValidationError):
-        damaged = True
-    if damaged:
-        raise DbkeepError(
-            f"{where}: the record of this slice is damaged; restore to a moment before it, or after a later set"
-        )
-    return found
+        return parse_signed(Slice, content, key, signing_keys, where)
+    except UsageError:
+        raise
+    except DbkeepError as error:
+        raise DbkeepError(f"{error}; restore to a moment before it, or after a later set") from None
 
 
-def read_slice(repository: Path, key: str) -> Slice:
-    """Return one slice of a repository; raises DbkeepError when its record cannot be read or is altered."""
+def read_slice(repository: Path, key: str, signing_keys: Sequence[str]) -> Slice:
+    """Return one slice of a repository; raises DbkeepError when its record cannot be read or as `parse_slice` does."""
     path = repository / key
     try:
-        return parse_slice(path.read_bytes(), key, str(path))
+        return parse_slice(path.read_bytes(), key, str(path), signing_keys)
     except OSError as error:
         raise DbkeepError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def write_slice(repository: Path, found: Slice) -> None:
-    """Write the record of a slice whose files are complete; from here on the slice exists.
+def write_slice(repository: Path, found: Slice, key_file: Path) -> Slice:
+    """Sign and write the record of a slice whose files are complete; from here on the slice exists. Returns it signed.
 
-    Raises DbkeepError when there is one of that name already.
+    Raises DbkeepError when there is one of that name already, UsageError for a key file that is not right.
     """
+    signed = found.signed(key_file)
+    keep_slice(repository, signed)
+    return signed
+
+
+def keep_slice(repository: Path, found: Slice) -> None:
+    """Write the record of a slice as it was signed. Raises DbkeepError when there is one of that name already."""
     path = repository / found.key
     if path.exists():
         raise DbkeepError(f"{path}: there is a slice that ends at this moment already; look at the host's clock")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(path, _render(found), mode=0o600)
+    write_atomically(path, found.render(), mode=0o600)
 
 
 def slice_keys(keys: Iterable[str], engine: str) -> list[str]:
@@ -135,7 +134,9 @@ def local_keys(repository: Path, engine: str) -> list[str]:
     return slice_keys((f"{log_folder(engine)}/{name}" for name in names), engine)
 
 
-def read_slices(repository: Path, engine: str, damaged: list[str] | None = None) -> list[Slice]:
+def read_slices(
+    repository: Path, engine: str, signing_keys: Sequence[str], damaged: list[str] | None = None
+) -> list[Slice]:
     """Return an engine's slices, oldest first.
 
     One whose record is damaged is left out, so that it does not hide the others; why goes to `damaged`.
@@ -143,7 +144,7 @@ def read_slices(repository: Path, engine: str, damaged: list[str] | None = None)
     found = []
     for key in local_keys(repository, engine):
         try:
-            found.append(read_slice(repository, key))
+            found.append(read_slice(repository, key, signing_keys))
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
     return found
@@ -158,11 +159,11 @@ def remove_unfinished(repository: Path, engine: str) -> None:
             path.unlink()
 
 
-def newest_slice(repository: Path, engine: str) -> Slice | None:
+def newest_slice(repository: Path, engine: str, signing_keys: Sequence[str]) -> Slice | None:
     """Return the newest slice whose record is whole, reading no other."""
     for key in reversed(local_keys(repository, engine)):
         try:
-            return read_slice(repository, key)
+            return read_slice(repository, key, signing_keys)
         except DbkeepError:
             continue
     return None

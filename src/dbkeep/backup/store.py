@@ -41,6 +41,9 @@ class Store(Protocol):
     def get(self, key: str, target: BinaryIO) -> None:
         """Write the file's content to `target`, in bounded memory. Raises StoreError, also when there is none."""
 
+    def is_locked(self, key: str) -> bool:
+        """Say whether nobody can delete the file now, as the store says. Raises StoreError."""
+
     def discard_unfinished(self, engines: tuple[str, ...]) -> None:
         """Remove what killed copies of these engines' files left. The caller is the only one that copies them."""
 
@@ -85,6 +88,9 @@ class DirectoryStore:
             raise StoreError(f"store {self.name}: {self._root / key}: missing; take another set") from None
         except OSError as error:
             raise self._error(f"{self._root / key}: cannot be read", error) from None
+
+    def is_locked(self, key: str) -> bool:  # noqa: ARG002 - a directory locks nothing
+        return False
 
     def remove(self, key: str) -> None:
         """Remove one file, and its folder when that is empty then. Raises StoreError."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from dbkeep.backup.copies import newest_copy, read_copies, read_copy
 from dbkeep.backup.manifest import NEWEST, Part, RecoveryPoint, newest, read_part, read_sets
 from dbkeep.backup.points import fences_of, find_points
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.slices import Slice, chain_after, log_folder, parse_slice, slice_keys, slice_name
+from dbkeep.backup.slice_copies import read_slice_of
+from dbkeep.backup.slices import Slice, chain_after, log_folder, slice_keys, slice_name
 from dbkeep.backup.store import Store, open_store
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now
@@ -104,17 +104,18 @@ def choose(host: BackupHost, target: Target, engines: tuple[str, ...], store: st
 
 
 def _set(host: BackupHost, store: Store | None, set_id: str, engines: tuple[str, ...]) -> dict[str, Part]:
+    keys = host.settings.signing_keys
     if store is None:
-        set_id = newest(host.sets, engines) if set_id == NEWEST else set_id
-        return {engine: read_part(host.sets, set_id, engine) for engine in engines}
-    set_id = newest_copy(store, engines) if set_id == NEWEST else set_id
-    return {engine: read_copy(store, set_id, engine) for engine in engines}
+        set_id = newest(host.sets, engines, keys) if set_id == NEWEST else set_id
+        return {engine: read_part(host.sets, set_id, engine, keys) for engine in engines}
+    set_id = newest_copy(store, engines, keys) if set_id == NEWEST else set_id
+    return {engine: read_copy(store, set_id, engine, keys) for engine in engines}
 
 
 def _parts(host: BackupHost, store: Store | None) -> list[Part]:
     if store is not None:
-        return read_copies(store)
-    return [part for parts in read_sets(host.sets) for part in parts.values()]
+        return read_copies(store, host.settings.signing_keys)
+    return [part for parts in read_sets(host.sets, host.settings.signing_keys) for part in parts.values()]
 
 
 def _carried(host: BackupHost, store: Store | None, parts: Sequence[Part], engine: str, point: RecoveryPoint) -> Chosen:
@@ -145,12 +146,4 @@ def slices_between(host: BackupHost, store: Store | None, engine: str, after: da
     keys = slice_keys(there, engine)
     names = [PurePosixPath(key).stem for key in keys]
     wanted = keys[bisect_left(names, slice_name(after)) : bisect_right(names, slice_name(until)) + 1]
-    return [_read(repository, store, key) for key in wanted]
-
-
-def _read(repository: Path, store: Store | None, key: str) -> Slice:
-    if store is None:
-        return parse_slice((repository / key).read_bytes(), key, str(repository / key))
-    content = io.BytesIO()
-    store.get(key, content)
-    return parse_slice(content.getvalue(), key, f"store {store.name}: {key}")
+    return [read_slice_of(host, store, key) for key in wanted]

@@ -60,7 +60,7 @@ def restore_files(
 def _chain(host: BackupHost, part: Part, target: RecoveryPoint) -> tuple[Slice, ...]:
     """Return the slices from the part's point to the target, after comparing every file with its digest."""
     damaged: list[str] = []
-    slices = read_slices(host.settings.repository, part.engine, damaged)
+    slices = read_slices(host.settings.repository, part.engine, host.settings.signing_keys, damaged)
     try:
         chain = chain_after(slices, part.recovery_point.at, target.at)
     except DbkeepError as error:

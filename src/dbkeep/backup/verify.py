@@ -84,7 +84,7 @@ def _verify_here(host: BackupHost, set_id: str, engines: Sequence[str] | None) -
     with hold(host.sets / set_id / LOCK, f"verify, process {os.getpid()}", shared=True):
         for engine in engines or there:
             try:
-                part = read_part(host.sets, set_id, engine)
+                part = read_part(host.sets, set_id, engine, host.settings.signing_keys)
                 problems[engine] = verify_part(host, part) + verify_log(host, part)
             except DbkeepError as error:
                 problems[engine] = [str(error)]
@@ -100,6 +100,7 @@ def _verify_copy(host: BackupHost, set_id: str, engines: Sequence[str] | None, n
 
 
 def _verify_one(host: BackupHost, store: Store, set_id: str, engine: str) -> list[str]:
-    problems = verify_copy(store, set_id, engine)
+    keys = host.settings.signing_keys
+    problems = verify_copy(store, set_id, engine, keys)
     # Without a good manifest nobody knows where the log begins; the problem is named.
-    return problems if problems else verify_log(host, read_copy(store, set_id, engine), store)
+    return problems if problems else verify_log(host, read_copy(store, set_id, engine, keys), store)

@@ -1,8 +1,7 @@
-"""Compares the slices that carry a part on, up to the next set of its engine, with their records, here or in a store."""
+"""Compares the slices that carry a part on, up to the next set, with their records, here or in a store."""
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_left
 from pathlib import PurePosixPath
 
@@ -10,7 +9,8 @@ from dbkeep.backup.copies import fetch_file
 from dbkeep.backup.manifest import Part, read_sets
 from dbkeep.backup.sealed_file import check
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.slices import Slice, gap, local_keys, log_folder, parse_slice, read_slice, slice_keys, slice_name
+from dbkeep.backup.slice_copies import read_slice_of
+from dbkeep.backup.slices import Slice, gap, local_keys, log_folder, slice_keys, slice_name
 from dbkeep.backup.store import Store
 from dbkeep.errors import DbkeepError
 
@@ -24,7 +24,7 @@ def verify_log(host: BackupHost, part: Part, store: Store | None = None) -> list
     before: Slice | None = None
     for key in _keys(host, part, store):
         try:
-            found = _read(host, key, store)
+            found = read_slice_of(host, store, key)
         except DbkeepError as error:
             problems.append(str(error))
             before = None
@@ -40,18 +40,14 @@ def _keys(host: BackupHost, part: Part, store: Store | None) -> list[str]:
     repository, folder = host.settings.repository, log_folder(part.engine)
     keys = slice_keys(store.sizes(f"{folder}/"), part.engine) if store else local_keys(repository, part.engine)
     names = [PurePosixPath(key).stem for key in keys]
-    points = [parts[part.engine].recovery_point.at for parts in read_sets(host.sets) if part.engine in parts]
+    points = [
+        parts[part.engine].recovery_point.at
+        for parts in read_sets(host.sets, host.settings.signing_keys)
+        if part.engine in parts
+    ]
     later = [point for point in points if point > part.recovery_point.at]
     end = bisect_left(names, slice_name(min(later))) + 1 if later else len(keys)
     return keys[bisect_left(names, slice_name(part.recovery_point.at)) : end]
-
-
-def _read(host: BackupHost, key: str, store: Store | None) -> Slice:
-    if store is None:
-        return read_slice(host.settings.repository, key)
-    content = io.BytesIO()
-    store.get(key, content)
-    return parse_slice(content.getvalue(), key, f"store {store.name}: {key}")
 
 
 def _verify(host: BackupHost, found: Slice, store: Store | None) -> list[str]:

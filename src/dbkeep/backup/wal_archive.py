@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbkeep.errors import DbkeepError
+from dbkeep.postgresql.connect import Connection
 
 FOLDER_NAME = 16
 SEGMENT_NAME = 24
 WAIT_SECONDS = 60
-# What pgBackRest writes has this suffix until it is complete.
-TEMPORARY = ".tmp"
-_FILE = re.compile(r"([0-9A-F]{24})-[0-9a-f]{40,64}(\.[a-z0-9]+)*")
+# pgBackRest writes under a longer name, which ends with .pgbackrest.tmp.
+_ARCHIVER = "SELECT coalesce(last_archived_wal, ''), coalesce(last_failed_wal, '') FROM pg_stat_archiver"
+_FILE = re.compile(r"([0-9A-F]{24})-[0-9a-f]{40,64}(\.(gz|bz2|lz4|zst|zst\.age))?")
 
 
 def timeline_of(segment: str) -> int:
@@ -63,7 +64,7 @@ class WalArchive:
         for folder in sorted(self.folder.glob(f"{last[:8]}*")):
             if first[:FOLDER_NAME] <= folder.name <= last[:FOLDER_NAME]:
                 for path in sorted(folder.iterdir()):
-                    if (found := _FILE.fullmatch(path.name)) and path.suffix != TEMPORARY:
+                    if found := _FILE.fullmatch(path.name):
                         yield found[1], path
 
     def missing(self, first: str, last: str) -> list[str]:
@@ -77,19 +78,41 @@ class WalArchive:
         """Return the histories of the cluster's timelines."""
         return sorted(self.folder.glob("????????.history*"))
 
-    def wait_for(self, first: str, last: str, seconds: float = WAIT_SECONDS) -> dict[str, Path]:
-        """Return the files of all segments from `first` to `last`, both on one timeline, once they are there.
 
-        Archiving is asynchronous and parallel: a later segment may be there before an earlier one.
-        Raises DbkeepError naming what is missing after `seconds`.
-        """
-        deadline = time.monotonic() + seconds
-        while missing := self.missing(first, last):
-            if time.monotonic() > deadline:
-                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-                raise DbkeepError(
-                    f"postgresql: WAL segment {missing[0]}{more} did not reach the repository in {seconds:g} s; "
-                    "read the server log and /var/log/pgbackrest"
-                )
-            time.sleep(0.1)
-        return self.files(first, last)
+def segment_bytes(connection: Connection) -> int:
+    """Return how large the server's segments are."""
+    row = connection.execute("SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'").fetchone()
+    assert row is not None  # noqa: S101 - every server has the setting
+    return int(row[0])
+
+
+def write_transaction(connection: Connection) -> None:
+    """Log the end of a transaction: recovery to a time needs one that ends later."""
+    connection.execute("SELECT pg_current_xact_id()")
+
+
+def archive_segment(connection: Connection) -> str:
+    """Have the server archive what was written until now, which must be something; return the segment it ends with."""
+    row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+    assert row is not None  # noqa: S101 - the function returns one row or raises
+    return str(row[0])
+
+
+def wait_until_archived(connection: Connection, segment: str, seconds: float = WAIT_SECONDS) -> None:
+    """Return when the server is done with all segments up to this one: it archives the oldest first.
+
+    Raises DbkeepError naming what failed last after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        row = connection.execute(_ARCHIVER).fetchone()
+        assert row is not None  # noqa: S101 - the view has one row
+        if row[0][:SEGMENT_NAME] >= segment:
+            return
+        if time.monotonic() > deadline:
+            failed = f"; archiving of {row[1]} failed last" if row[1] else ""
+            raise DbkeepError(
+                f"postgresql: WAL segment {segment} was not archived in {seconds:g} s{failed}; "
+                "read the server log and /var/log/pgbackrest"
+            )
+        time.sleep(0.1)

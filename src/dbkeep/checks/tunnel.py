@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dbkeep.environment import Host
 from dbkeep.errors import UsageError
+from dbkeep.ports import free_ports
 from dbkeep.remote import ssh_command
 
 Target = tuple[str, int]
@@ -32,7 +32,7 @@ def forward(through: Host, targets: Sequence[Target]) -> Iterator[dict[Target, i
 def _open(through: Host, targets: Sequence[Target]) -> tuple[subprocess.Popen[str], dict[Target, int]]:
     reason = "no reason given"
     for _ in range(ATTEMPTS):  # another program may take a free port between our look and ssh's bind
-        ports = dict(zip(targets, _free_ports(len(targets)), strict=True))
+        ports = dict(zip(targets, free_ports(len(targets)), strict=True))
         command = ssh_command(through, tunnel=True)
         options = [f"-L127.0.0.1:{port}:{address}:{remote}" for (address, remote), port in ports.items()]
         # The remote side says when it is there, and ends when our end of its standard input closes.
@@ -49,12 +49,3 @@ def _open(through: Host, targets: Sequence[Target]) -> tuple[subprocess.Popen[st
     raise UsageError(
         f"{through.name} ({through.address}): no SSH tunnel to the databases: {reason}; see AllowTcpForwarding there"
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [int(listener.getsockname()[1]) for listener in sockets]
-    finally:
-        for listener in sockets:
-            listener.close()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from dbkeep.backup.beside import how_to_reach, restore_beside, serving
 from dbkeep.backup.catalog import catalog
 from dbkeep.backup.claims import read_claims
 from dbkeep.backup.copies import copy_all
@@ -18,11 +20,13 @@ from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.points import mark
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.prove_stores import prove_stores
+from dbkeep.backup.prune import prune_all
 from dbkeep.backup.references import REFERENCES, as_json, compare_here, missing, named_users
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
 from dbkeep.backup.ship import ship, ship_every
+from dbkeep.backup.sign_sets import sign_sets, unsigned_parts
 from dbkeep.backup.target import Target
 from dbkeep.backup.verify import verify
 from dbkeep.commands.exchange import answer, read_request
@@ -56,6 +60,12 @@ class StoresRequest(Request):
     """With `prepare` buckets are made ready first."""
 
     prepare: bool = False
+
+
+class ChangeRequest(Request):
+    """With `dry_run` the answer says what would be done, and nothing is."""
+
+    dry_run: bool = False
 
 
 class SetRequest(StoreRequest):
@@ -118,7 +128,10 @@ class DrillRequest(IdentityRequest):
 
 
 class RestoreRequest(TargetRequest):
+    """With `directory` it is restored beside the running engines, into that folder."""
+
     identity: SecretStr
+    directory: Path | None = None
 
 
 R = TypeVar("R", bound=Request)
@@ -182,6 +195,22 @@ def stores_command() -> None:
     answer({"stores": prove_stores(read_host(), prepare=request(StoresRequest).prepare)})
 
 
+@agent_backup_group.command("prune")
+def prune_command() -> None:
+    """Let go what retention does not keep, here and in directories, and answer with it."""
+    answer(prune_all(read_host(), dry_run=request(ChangeRequest).dry_run, progress=progress))
+
+
+@agent_backup_group.command("sign")
+def sign_command() -> None:
+    """Sign the parts on this host that have no signature and answer with them."""
+    host = read_host()
+    if request(ChangeRequest).dry_run:
+        answer({"parts": ["/".join(name) for name in unsigned_parts(host)]})
+    else:
+        answer({"parts": sign_sets(host, progress)})
+
+
 @agent_backup_group.command("verify")
 def verify_command() -> None:
     """Compare a set's stored bytes with its manifests and answer with the problems."""
@@ -200,8 +229,27 @@ def plan_command() -> None:
 def restore_command() -> None:
     """Put a set, a point or a moment in place of the live data and answer with the evidence."""
     asked = request(RestoreRequest)
-    identity = asked.identity.get_secret_value()
-    answer(restore(read_host(), asked.target(), asked.engines, identity, store=asked.store, progress=progress))
+    identity, target = asked.identity.get_secret_value(), asked.target()
+    if asked.directory:
+        found = restore_beside(
+            read_host(), target, asked.engines, identity, asked.directory, store=asked.store, progress=progress
+        )
+        answer(found)
+        return
+    answer(restore(read_host(), target, asked.engines, identity, store=asked.store, progress=progress))
+
+
+@agent_backup_group.command("serve")
+@click.argument("directory", type=click.Path(path_type=Path))
+def serve_command(directory: Path) -> None:
+    """Start the servers of what was restored into DIRECTORY, say how to reach them, and stop them on Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with serving(read_host(), directory) as copies:
+        for line in how_to_reach(copies):
+            click.echo(line)
+        stop.wait()
 
 
 @agent_backup_group.command("drill")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dbkeep.backup.controller import newest_set
-from dbkeep.backup.controller_restore import restore_plan, run_restore
+from dbkeep.backup.controller_restore import restore_plan, run_restore, run_restore_beside
 from dbkeep.backup.points import check_name
 from dbkeep.backup.target import Target, check_time
 from dbkeep.commands.backup_options import (
@@ -27,6 +27,7 @@ from dbkeep.commands.backup_options import (
 from dbkeep.commands.points import show_references
 from dbkeep.environment import read_environment
 from dbkeep.errors import UsageError
+from dbkeep.remote import AGENT
 
 
 @click.command("restore")
@@ -39,6 +40,12 @@ from dbkeep.errors import UsageError
 @click.option("--point", metavar="NAME", help="Back to this point (`dbkeep backup points`).")
 @click.option("--to", metavar="TIME", help="Back to what was there when this second began: 2026-11-28T08:00:00Z.")
 @store_option
+@click.option(
+    "--target",
+    "directory",
+    metavar="DIR",
+    help="Restore into this new folder of the database hosts, beside what runs; nothing live is touched.",
+)
 def restore_command(
     *,
     environment_name: str,
@@ -50,12 +57,19 @@ def restore_command(
     point: str | None,
     to: str | None,
     store: str,
+    directory: str | None,
 ) -> None:
     """Put all engines back to one set, point or moment, after showing what is replaced and lost."""
     given = parse_target(set_id, point, to)
     identity = read_identity_file(identity_file)
     environment = read_environment(environment_name)
     target = given or Target(newest_set(environment, engines, store))
+    if directory:
+        done = run_restore_beside(
+            environment, target, check_directory(directory), engines, store=store, identity=identity, on_progress=show
+        )
+        show_beside(done, as_json=as_json)
+        return
     show_plan(restore_plan(environment, target, engines, store))
     if not yes:
         click.confirm("Replace the live data?", abort=True, err=True)
@@ -68,6 +82,7 @@ def restore_command(
     console.print(f"the engines are at {target}, not more than {apart(done['observed']['skew_seconds'])} apart")
     show_references(done["observed"])
     console.print("passwords and permissions are those of that moment now: run `dbkeep apply`")
+    console.print("the logs begin anew: run `dbkeep backup run`, before which no later moment can be restored")
 
 
 def parse_target(set_id: str | None, point: str | None, to: str | None) -> Target | None:
@@ -84,6 +99,29 @@ def parse_target(set_id: str | None, point: str | None, to: str | None) -> Targe
         except ValueError:
             raise UsageError(f"--to {to!r} is no time; write it as 2026-11-28T08:00:00Z") from None
     return Target(set_id) if set_id else None
+
+
+def check_directory(directory: str) -> str:
+    """Return `directory`; raises UsageError when it is no absolute path."""
+    if not directory.startswith("/"):
+        raise UsageError(
+            f"--target {directory}: name a folder of the database hosts by its whole path, such as /srv/look; "
+            "a new host is restored as a host of the environment"
+        )
+    return directory
+
+
+def show_beside(done: dict[str, Any], *, as_json: bool) -> None:
+    """Print what was restored beside the running engines, and how to look into it."""
+    if as_json:
+        click.echo(json.dumps(flat(done), indent=2))
+        return
+    for found in done["observed"]["hosts"]:
+        for engine, counts in found["counts"].items():
+            names = ", ".join(f"{name} {count}" for name, count in counts.items())
+            console.print(f"{engine} on {found['host']}, at {found['engines'][engine]['recovery_point']}: {names}")
+        show_references(found)
+        console.print(f"start its servers on {found['host']}: sudo {AGENT} agent backup serve {found['directory']}")
 
 
 def apart(seconds: float) -> str:

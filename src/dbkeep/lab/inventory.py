@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ WAIVED_DAYS = 30
 def write_inventory(lab: Lab) -> Path:
     """Make inventory/NAME for the lab, or bring it up to date, and return its folder.
 
-    Secrets that exist stay, and so do groups: a lab's are changed by hand as production's are.
+    Secrets that exist stay, and so do groups: a lab's are changed by hand as production's are. Those of `dbkeep init`
+    name no host of the lab yet and are replaced.
     """
-    groups = present_groups(checkout() / "inventory" / lab.name) or _groups(lab)
+    names = {machine.name for machine in lab.machines}
+    groups = present_groups(checkout() / "inventory" / lab.name, names) or _groups(lab)
     made = create_environment(lab.name, hosts=_hosts(lab), groups=groups, variables=_variables(lab))
     write_atomically(made.path / "waivers.yml", yaml.safe_dump(_waivers(), sort_keys=False))
     return made.path
@@ -40,13 +44,14 @@ def _groups(lab: Lab) -> dict[str, list[str]]:
     return {"postgresql": [first], "mongodb": [second], "redis": [third], "chat_api": [first]}
 
 
-def present_groups(folder: Path) -> dict[str, list[str]]:
-    """Return the groups of an inventory that dbkeep wrote, each with its hosts; empty when there is none."""
+def present_groups(folder: Path, names: Set[str]) -> dict[str, list[str]]:
+    """Return the groups of an inventory that dbkeep wrote, each with its hosts; {} if they have no host of `names`."""
     path = folder / HOSTS
     if not path.is_file():
         return {}
     children = yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["children"]
-    return {group: list(entry["hosts"] or ()) for group, entry in children.items()}
+    groups = {group: list(entry["hosts"] or ()) for group, entry in children.items()}
+    return {} if names.isdisjoint(chain(*groups.values())) else groups
 
 
 def _hosts(lab: Lab) -> dict[str, dict[str, Any]]:
@@ -71,6 +76,7 @@ def _waivers() -> dict[str, Any]:
     reasons = {
         "MG-VER-01": "a lab runs MongoDB 6.0.5, the newest real server that a package index carries",
         "BK-07": "a lab is one machine: there is nothing off it to copy backups to",
+        "BK-09": "a lab has no stores: its only copy is on its host",
     }
     expires = datetime.now(UTC).date() + timedelta(days=WAIVED_DAYS)
     return {

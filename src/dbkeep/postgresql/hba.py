@@ -24,7 +24,7 @@ def files(declared: Declared, access: PostgreSQLAccess) -> dict[Path, str]:
 
 
 def hba(declared: Declared, access: PostgreSQLAccess) -> str:
-    """Return the text of pg_hba.conf: no trust, no clear text, no `all`, no replication, no superuser over TCP."""
+    """Return the text of pg_hba.conf: no trust, no clear text, no `all`, no replication and no superuser over TCP."""
     database = declared.scope.database
     login = sorted(name for name, role in declared.roles.items() if role.login)
     others = [address for address in access.api_addresses if address not in access.own_addresses]
@@ -33,6 +33,7 @@ def hba(declared: Declared, access: PostgreSQLAccess) -> str:
             HEADER,
             "# Root and postgres of this host.",
             f"local {database},{MAINTENANCE},template1 {SUPERUSER} peer map={MAP}",
+            *([f"local replication {SUPERUSER} peer map={MAP}"] if access.local_replication else []),
             "",
             "# This host: checks log on as every role; backups, reports and monitoring run here.",
             *_rules(database, login, access.own_addresses),

@@ -7,19 +7,35 @@ import ssl
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.acl import ACLUser, categories_in, parse_file
-from dbkeep.redis.sample import shown_prefix
+from dbkeep.redis.sample import NO_PREFIX
 from dbkeep.redis.server import Server, require_supported
 from dbkeep.redis.server import server as server_of
 from dbkeep.settings import RedisInstance, RedisServer
 from dbkeep.tls import is_signed_by
 
 HANDSHAKE_SECONDS = 5
+COUNT_BATCH = 1000
+# Names stay in the server: sending and reading a million of them takes longer than saving them. As `shown_prefix` says.
+COUNT = """
+local reply, found, answer = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2]), {}, {}
+for _, name in ipairs(reply[2]) do
+  local word = string.match(name, '^[a-z][a-z_%-]*:')
+  if not word or #word > 17 then word = ARGV[3] end
+  found[word] = (found[word] or 0) + 1
+end
+answer[1] = reply[1]
+for word, number in pairs(found) do
+  answer[#answer + 1] = word
+  answer[#answer + 1] = tostring(number)
+end
+return answer
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +167,11 @@ def _fingerprint(certificates: str) -> str:
 
 def count_keys(client: redis.Redis) -> dict[str, int]:
     """Return the number of keys by the word that they begin with, in bounded steps."""
-    return Counter(shown_prefix(key) for key in client.scan_iter(count=1000))
+    found: Counter[str] = Counter()
+    cursor = "0"
+    while True:
+        cursor, *words = cast(list[str], client.eval_ro(COUNT, 0, cursor, COUNT_BATCH, NO_PREFIX))
+        for word, number in zip(words[::2], words[1::2], strict=True):
+            found[word] += int(number)
+        if cursor == "0":
+            return found

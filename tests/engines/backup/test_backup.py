@@ -44,7 +44,7 @@ def test_a_set_has_a_part_of_every_engine_with_its_counts(site: Site, parts: dic
     }
     assert parts["redis"].not_backed_up == ("cache",)
     assert parts["redis"].details["keys"] == 307
-    assert read_part(site.host.sets, parts["redis"].set_id, "redis") == parts["redis"]
+    assert read_part(site.host.sets, parts["redis"].set_id, "redis", site.host.settings.signing_keys) == parts["redis"]
 
 
 def test_the_engines_are_fenced_within_a_second(parts: dict[str, Part]) -> None:
@@ -178,7 +178,7 @@ def test_an_engine_that_fails_does_not_stop_the_others_and_is_loud(site: Site) -
             site.take(("mongodb", "redis"))
     finally:
         site.services["redis"].start()
-    newest = read_sets(site.host.sets)[-1]
+    newest = read_sets(site.host.sets, site.host.settings.signing_keys)[-1]
     assert list(newest) == ["mongodb"]
     assert not (site.host.sets / newest["mongodb"].set_id / "redis").exists()
     (record,) = [r for r in read_all("backup", site.host.settings.evidence) if r["result"] == "failed"]

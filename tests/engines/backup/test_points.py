@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +12,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo.write_concern import WriteConcern
 
+from dbkeep.backup.beside import how_to_reach, restore_beside, serving
+from dbkeep.backup.lock import BusyError
 from dbkeep.backup.points import Point, mark, read_points
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.restore import plan, restore
+from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import newest_slice
 from dbkeep.backup.target import Target
-from dbkeep.errors import DbkeepError
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
@@ -29,6 +34,8 @@ from .conftest import Site, make_site
 
 A_SECOND = 200
 LIST = "sess:written"
+USERS = [str(uuid.UUID(int=number, version=4)) for number in range(3)]
+NOBODY = str(uuid.UUID(int=99, version=4))
 
 
 @dataclass
@@ -73,16 +80,34 @@ def writing(site: Site) -> Iterator[Writer]:
     assert len(writer.ended) > A_SECOND, "the writer failed"
 
 
-def numbers_in(site: Site) -> dict[str, int]:
-    """How many numbers each engine has, after seeing that they are 1, 2, 3 ... without a gap."""
+def fill(site: Site) -> None:
+    """Users, and who names them: a message, a participant and two sessions name users that do not exist."""
     host = site.host
+    assert host.postgresql is not None
+    assert host.mongodb is not None
+    with postgresql(host.postgresql) as connection:
+        for user in USERS:
+            connection.execute("INSERT INTO chat.users VALUES (%s)", [user])
+    with mongodb(host.mongodb) as client:
+        database = client["chat"]
+        database["messages"].insert_many([{"_id": n, "sender_id": USERS[n % 3]} for n in range(9)])
+        database["messages"].insert_one({"_id": "lost", "sender_id": NOBODY})
+        database["conversations"].insert_one({"_id": "pair", "participants": [USERS[0], NOBODY]})
+    with redis(*site.state()) as state:
+        for number, user in enumerate([*USERS, NOBODY, "no uuid"]):
+            state.set(f"sess:{number}", user, ex=86400)
+
+
+def numbers_in(host: BackupHost) -> dict[str, int]:
+    """How many numbers each engine has, after seeing that they are 1, 2, 3 ... without a gap."""
     assert host.postgresql is not None
     assert host.mongodb is not None
     with postgresql(host.postgresql) as connection:
         in_postgresql = [row[0] for row in connection.execute("SELECT number FROM chat.written ORDER BY 1")]
     with mongodb(host.mongodb) as client:
         in_mongodb = [found["_id"] for found in client["chat"]["written"].find().sort("_id", 1)]
-    with redis(*site.state()) as state:
+    assert host.redis is not None
+    with redis("state", host.redis.instances["state"]) as state:
         in_redis = [int(number) for number in state.lrange(LIST, 0, -1)]  # type: ignore[union-attr]
     for found in (in_postgresql, in_mongodb, in_redis):
         assert found == list(range(1, len(found) + 1))
@@ -92,7 +117,7 @@ def numbers_in(site: Site) -> dict[str, int]:
 def seal(site: Site) -> None:
     """One round of what is shipped: each engine's log up to now."""
     for engine in site.host.engines:
-        newest = newest_slice(site.host.settings.repository, engine)
+        newest = newest_slice(site.host.settings.repository, engine, site.host.settings.signing_keys)
         import_module(f"dbkeep.backup.log_{engine}").cut(site.host, newest)
 
 
@@ -121,6 +146,7 @@ def written(folder: Path) -> Iterator[Written]:
             connection.execute("CREATE ROLE app_api NOLOGIN")
             connection.execute("CREATE TABLE chat.users (id uuid PRIMARY KEY)")
             connection.execute("CREATE TABLE chat.written (number int PRIMARY KEY)")
+        fill(site)
         with writing(site) as writer:
             set_id = site.take()["redis"].set_id
             seal(site)
@@ -157,18 +183,63 @@ def test_a_restore_to_a_point_finds_all_engines_in_its_window(written: Written, 
 
     assert evidence["observed"]["skew_seconds"] == point.skew_seconds
     allowed = writer.between(point.began_at, point.at)
-    found = numbers_in(site)
+    found = numbers_in(site.host)
     assert set(found.values()) <= set(allowed), (found, allowed)
 
 
 def test_a_restore_to_a_second_finds_what_was_written_when_it_began(written: Written) -> None:
     site, writer = written.site, written.writer
-    evidence = restore(site.host, Target(to=written.second), None, site.identity, services=site.services)
+    refused: list[str] = []
+
+    def meanwhile(_: str) -> None:
+        for second in (lambda: restore(site.host, "newest", None, site.identity), lambda: mark(site.host, "meanwhile")):
+            with pytest.raises(BusyError) as error:
+                second()
+            refused.append(str(error.value))
+
+    target = Target(to=written.second)
+    evidence = restore(site.host, target, None, site.identity, services=site.services, progress=meanwhile)
+    assert refused
+    assert all(f"(restore to time {written.second.isoformat()})" in line and "\n" not in line for line in refused)
     began = datetime.fromisoformat(evidence["observed"]["began"])
     assert written.second - began == timedelta(seconds=1)
-    found, allowed = numbers_in(site), writer.between(began, written.second)
+    found, allowed = numbers_in(site.host), writer.between(began, written.second)
     assert set(found.values()) <= set(allowed), (found, allowed)
     assert len(allowed) < len(writer.ended)
+
+
+def test_a_restore_beside_touches_nothing_live_and_lists_what_dangles(written: Written, folder: Path) -> None:
+    site, writer = written.site, written.writer
+    before, (point,) = numbers_in(site.host), (point for point in written.points if point.name == "try-0")
+    with pytest.raises(UsageError, match="which is in use"):
+        beside(site, "try-0", folder / "backup" / "look")
+    look = folder / "look"
+    evidence = beside(site, "try-0", look)
+    assert numbers_in(site.host) == before
+    observed = evidence["observed"]
+    assert set(observed["counts"]) == {"postgresql", "mongodb", "redis"}
+    found = {row["reference"]: row for row in observed["references"] if row["dangling"]}
+    assert {name: (row["dangling"], row["missing_users"]) for name, row in found.items()} == {
+        "messages.sender_id": (1, 1),
+        "conversations.participants": (1, 1),
+        "sess:": (2, 2),
+    }
+    assert found["messages.sender_id"]["examples"] == [{"user": NOBODY, "document": "lost"}]
+    assert "sess:3" not in str(observed["references"]), "the key of a session is a secret"
+    assert observed["dangling"] == 4
+
+    with serving(site.host, look) as copies:
+        assert set(numbers_in(copies).values()) <= set(writer.between(point.began_at, point.at))
+        assert copies.postgresql is not None
+        with postgresql(copies.postgresql) as connection:
+            assert connection.execute("SHOW archive_mode").fetchone() == ("off",)
+        assert len(how_to_reach(copies)) == 3
+    with pytest.raises(UsageError, match="not an empty folder"):
+        beside(site, "try-0", look)
+
+
+def beside(site: Site, point: str, look: Path) -> dict[str, Any]:
+    return restore_beside(site.host, Target(point=point), (), site.identity, look)
 
 
 def test_what_came_after_a_restore_needs_a_new_set(written: Written) -> None:

@@ -94,7 +94,7 @@ def test_a_restore_that_fails_half_way_puts_the_live_data_back(site: Site) -> No
         connection.execute("INSERT INTO chat.tokens VALUES (2)")
     elsewhere = part.recovery_point.model_copy(update={"name": "no_such_point"})
     broken = part.model_copy(update={"recovery_point": elsewhere})
-    write_part(site.host.sets / part.set_id / "postgresql", broken)
+    write_part(site.host.sets / part.set_id / "postgresql", broken, site.host.settings.signing_key_file)
     with pytest.raises(DbkeepError, match="postgresql is as it was"):
         restore(site.host, part.set_id, ["postgresql"], site.identity, services=site.services)
     assert rows(site.host.postgresql)["chat.tokens"] == 2

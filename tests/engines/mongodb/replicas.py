@@ -1,17 +1,18 @@
-"""Three real servers on loopback that may become one replica set, and a writer who counts on what is acknowledged."""
+"""Several real servers on loopback as one replica set, and a writer who counts on what is acknowledged."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
 from pymongo import ReadPreference, WriteConcern
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from dbkeep.mongodb import bootstrap
 from dbkeep.mongodb.connect import address, administrator, client
@@ -56,6 +57,30 @@ def _elect_soon(settings: MongoDBSettings) -> None:
         config["version"] += 1
         config["settings"]["electionTimeoutMillis"] = 2000
         connection.admin.command("replSetReconfig", config)
+
+
+@contextmanager
+def replica_set(folder: Path, *, miss_primary_ms: int) -> Iterator[list[MongoDBSettings]]:
+    """Yield three members, open to everyone; the first is their primary, which the others miss after a while."""
+    with ExitStack() as stack:
+        members = [stack.enter_context(sandbox.start(folder / str(number), initiate=False)) for number in range(3)]
+        _initiate(members, miss_primary_ms)
+        yield members
+
+
+def _initiate(members: list[MongoDBSettings], miss_primary_ms: int) -> None:
+    hosts = [{"_id": number, "host": address(member)} for number, member in enumerate(members)]
+    # Without chaining a secondary that is held back holds no other one back.
+    options = {"electionTimeoutMillis": miss_primary_ms, "chainingAllowed": False}
+    config = {"_id": members[0].replica_set, "members": hosts, "settings": options}
+    with client(members[0], direct=True) as connection:
+        connection.admin.command("replSetInitiate", config)
+        deadline = time.monotonic() + 30
+        while not connection.admin.command("hello")["isWritablePrimary"]:
+            assert time.monotonic() < deadline
+            with suppress(OperationFailure):
+                connection.admin.command("replSetStepUp")
+            time.sleep(0.1)
 
 
 @dataclass

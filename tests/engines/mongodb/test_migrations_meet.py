@@ -24,7 +24,7 @@ from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.settings import MongoDBSettings
 
 from .counting import fill, migration, states, with_migrations
-from .members import replica_set
+from .replicas import replica_set
 
 
 @pytest.fixture(scope="module")

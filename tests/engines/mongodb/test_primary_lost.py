@@ -18,7 +18,7 @@ from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Change
 from dbkeep.settings import MongoDBSettings
 
-from .members import replica_set
+from .replicas import replica_set
 
 MADE = 8
 

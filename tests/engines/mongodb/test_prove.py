@@ -28,8 +28,9 @@ from dbkeep.mongodb.prove.values import Values
 from dbkeep.mongodb.prove.world import World
 from dbkeep.mongodb.statements import Command
 from dbkeep.prove.budget import Budget
-from dbkeep.prove.probe import Result, run
+from dbkeep.prove.probe import run
 
+from ..complaints import complaints
 from .talk import Leaking
 
 ROOT = Path(__file__).parents[3]
@@ -64,11 +65,6 @@ def budget(declared: engine.Declared) -> Budget:
 def mutants(breaker: Breaker) -> dict[str, Mutant]:
     with breaker.whole() as copy:
         return {mutant.name: mutant for mutant in breaker.mutants(copy)}
-
-
-def complaints(results: list[Result], budget: Budget) -> list[str]:
-    found = [str(finding) for result in results for finding in budget.beyond(result)]
-    return found + [f"{result.probe.id}: {result.problem}" for result in results if result.problem]
 
 
 def test_the_declared_state_gives_no_finding(world: World, budget: Budget) -> None:

@@ -111,7 +111,11 @@ def test_backup_reads_everything_and_writes_no_message(as_user: Callable[[str], 
     for collection in COLLECTIONS:
         session["chat"][collection].find_one()
     session["admin"]["system.users"].find_one()
+    # What cutting the oplog from elsewhere needs, and not what replaying it does.
     session["local"]["oplog.rs"].find_one()
+    assert is_allowed(lambda: session["admin"].command({"appendOplogNote": 1, "data": {"dbkeep": "test"}}))
+    entry = {"op": "d", "ns": "chat.messages", "o": {"_id": 1}}
+    assert not is_allowed(lambda: session["admin"].command({"applyOps": [entry]}))
     assert not is_allowed(lambda: session["chat"]["messages"].delete_many({}))
 
 

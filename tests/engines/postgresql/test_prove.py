@@ -16,7 +16,9 @@ from dbkeep.postgresql.prove.seed import NAMES, TABLES, Seed
 from dbkeep.postgresql.prove.server import Server
 from dbkeep.postgresql.prove.world import World
 from dbkeep.prove.budget import Budget
-from dbkeep.prove.probe import CannotTell, Finding, Probe, Result, require, run
+from dbkeep.prove.probe import CannotTell, Finding, Probe, require, run
+
+from ..complaints import complaints
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,11 +38,6 @@ def world(attacked: Server) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def budget(declared: Declared) -> Budget:
     return budgets.read(ROOT, declared, registry.ALL)
-
-
-def complaints(results: list[Result], budget: Budget) -> list[str]:
-    found = [str(finding) for result in results for finding in budget.beyond(result)]
-    return found + [f"{result.probe.id}: {result.problem}" for result in results if result.problem]
 
 
 def test_the_declared_state_gives_no_finding(world: World, budget: Budget) -> None:

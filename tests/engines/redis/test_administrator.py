@@ -16,9 +16,9 @@ from dbkeep import redis as engine
 from dbkeep.checks.facts import redis as facts
 from dbkeep.errors import DbkeepError
 from dbkeep.host import replace_file
+from dbkeep.ports import free_port
 from dbkeep.redis.connect import connect as connect_as_agent
 from dbkeep.redis.statements import directives
-from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.redis import installed_version, start
 from dbkeep.settings import RedisInstance, RedisSettings
 

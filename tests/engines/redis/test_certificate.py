@@ -15,8 +15,8 @@ from redis.retry import Retry
 from dbkeep import redis as engine
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.plan import ApplyError
+from dbkeep.ports import free_port
 from dbkeep.redis.statements import directives
-from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.redis import TLS, installed_version, start
 from dbkeep.settings import RedisSettings
 from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign

@@ -13,17 +13,18 @@ import pytest
 
 from dbkeep import redis as engine
 from dbkeep.cli import cli
+from dbkeep.ports import free_port
 from dbkeep.prove.budget import Budget
-from dbkeep.prove.probe import Result, run
+from dbkeep.prove.probe import run
 from dbkeep.redis.prove import live, matrix, registry, server
 from dbkeep.redis.prove.attempts import attempt
 from dbkeep.redis.prove.engine import Engine
 from dbkeep.redis.prove.probes import keys, limits, regressions
 from dbkeep.redis.prove.seed import MARK
 from dbkeep.redis.prove.world import World
-from dbkeep.sandbox.ports import free_port
 from dbkeep.sandbox.redis import Program
 
+from ..complaints import complaints
 from .conftest import SERVERS
 
 ROOT = Path(__file__).parents[3]
@@ -40,11 +41,6 @@ def world(declared: engine.Declared) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def budget() -> Budget:
     return Engine(ROOT, None).budget()
-
-
-def complaints(results: list[Result], budget: Budget) -> list[str]:
-    found = [str(finding) for result in results for finding in budget.beyond(result)]
-    return found + [f"{result.probe.id}: {result.problem}" for result in results if result.problem]
 
 
 def test_the_declared_state_gives_no_finding(world: World, budget: Budget) -> None:

@@ -51,8 +51,8 @@ class Bucket:
     interval: Fraction
     full_at: Fraction = Fraction(0)
 
-    def take(self, now: int, cost: int) -> list[int]:
-        """Return what the limiter must answer at `now`: allowed, remaining, milliseconds until enough, until full."""
+    def take(self, now: int, cost: int) -> tuple[int, int]:
+        """Return the milliseconds until `cost` tokens are there, 0 if they are taken at `now`, and until it is full."""
         # Before a clock was set back it may have been fuller than now; it is never emptier than empty.
         content = min(max(self.size - (self.full_at - now) / self.interval, Fraction(0)), Fraction(self.size))
         allowed = content >= cost
@@ -60,12 +60,7 @@ class Bucket:
             content -= cost
             self.full_at = now + (self.size - content) * self.interval
         missing = Fraction(0) if allowed else cost - content
-        return [
-            int(allowed),
-            math.floor(content),
-            math.ceil(missing * self.interval),
-            math.ceil((self.size - content) * self.interval),
-        ]
+        return math.ceil(missing * self.interval), math.ceil((self.size - content) * self.interval)
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +78,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, declared: engine.Declared) 
         yield client
 
 
-def call(client: redis.Redis, now: int, *numbers: int) -> list[int]:
+def call(client: redis.Redis, now: int, *numbers: int) -> tuple[int, int]:
+    """Return what the limiter answers at `now`, and for how many milliseconds its key lives then."""
     with client.pipeline() as pipeline:
         pipeline.set("clock", now)
         pipeline.fcall("rate_limit", 1, "key", *numbers)
-        return pipeline.execute()[-1]
+        pipeline.hget("until", "key")
+        _, wait, until = pipeline.execute()
+    return wait, int(until) - now
 
 
 @settings(deadline=None, max_examples=300)
@@ -108,7 +106,9 @@ def test_every_answer_is_the_models(
     )
     for step, cost in data.draw(st.lists(st.tuples(steps, st.integers(1, burst)), max_size=25)):
         now = max(now + step, 0)
-        assert call(server, now, burst, count, period, cost) == bucket.take(now, cost)
+        wait, lives = call(server, now, burst, count, period, cost)
+        # A clock that was set back leaves a refused caller's key too long: no more than a whole burst of it counts.
+        assert (wait, min(lives, full)) == bucket.take(now, cost)
 
 
 @pytest.mark.parametrize(("count", "period"), [(12, 60), (7, 60), (300, 7)])
@@ -116,5 +116,5 @@ def test_in_the_long_run_exactly_the_rate_is_allowed(server: redis.Redis, count:
     """Asked twice as often as allowed, for a thousand times the period: no rounding adds up."""
     server.flushall()
     step, seconds = period * 1000 // (2 * count), min(1000 * period, 4000 * period // count)
-    allowed = sum(call(server, now, 5, count, period)[0] for now in range(0, seconds * 1000, step))
+    allowed = sum(call(server, now, 5, count, period)[0] == 0 for now in range(0, seconds * 1000, step))
     assert abs(allowed - (5 + seconds * count // period)) <= 1

@@ -51,6 +51,16 @@ def test_an_archive_is_read_as_it_was_written() -> None:
     assert found == {("chat", "messages"): [bson.encode(document) for document in DOCUMENTS]}
 
 
+def test_a_document_of_the_largest_size_is_a_batch_of_its_own() -> None:
+    """What inserts a batch is one document itself: 16 MiB and little more (MongoDB limits and thresholds)."""
+    writer = NamespaceWriter(EMPTY.namespace)
+    small, large = bson.encode({"x": "s" * 900_000}), bson.encode({"x": "l" * (16 * 1024 * 1024 - 100)})
+    pieces = [prelude([EMPTY], server_version="6.0.5", tool_version="test"), writer.start()]
+    content = b"".join([*pieces, *map(writer.add, (small, large, small)), writer.end()])
+    batches = [documents for _, documents in Reader(io.BytesIO(content), "dump").batches()]
+    assert batches == [[small], [large], [small]]
+
+
 def test_the_first_bytes_are_the_magic_number_of_mongodump() -> None:
     assert archive()[:4] == bytes.fromhex("6de29981")
 

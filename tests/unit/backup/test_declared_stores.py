@@ -32,7 +32,7 @@ def test_keys_and_authorities_become_files_and_never_settings() -> None:
         {"path": "/etc/dbkeep/backup/offsite.key", "content": "k" * 40 + "\n", "mode": "0600", "secret": True},
         {"path": "/etc/dbkeep/backup/offsite.crt", "content": "-----BEGIN CERTIFICATE-----\nx\n"},
     ]
-    text = BackupSettings(recipients=("age1x",), stores=tuple(stores)).model_dump_json()
+    text = BackupSettings(recipients=("age1x",), signing_keys=("x",), stores=tuple(stores)).model_dump_json()
     assert BackupSettings.model_validate_json(text).stores == tuple(stores)
 
 

@@ -33,6 +33,8 @@ from dbkeep.backup.store import DirectoryStore
 from dbkeep.backup.target import Target, check_time, choose
 from dbkeep.errors import DbkeepError, UsageError
 
+from ... import signing
+
 START = datetime(2026, 11, 28, 8, tzinfo=UTC)
 
 
@@ -43,6 +45,11 @@ def at(seconds: float) -> datetime:
 def point(name: str, seconds: float, host: str = "db1", *engines: str) -> Point:
     fences = {engine: RecoveryPoint(at=at(seconds), name=name) for engine in engines or ("mongodb", "redis")}
     return Point(name=name, host=host, began_at=at(seconds - 0.25), skew_seconds=0.25, fences=fences)
+
+
+def unsigned(points: list[Point]) -> list[Point]:
+    assert all(found.signature for found in points)
+    return [found.model_copy(update={"signature": ""}) for found in points]
 
 
 def take(host: BackupHost, seconds: float, *engines: str) -> str:
@@ -64,7 +71,7 @@ def take(host: BackupHost, seconds: float, *engines: str) -> str:
         )
         folder = host.sets / set_id / engine
         folder.mkdir(parents=True)
-        write_part(folder, part)
+        write_part(folder, part, host.settings.signing_key_file)
     return set_id
 
 
@@ -78,7 +85,7 @@ def log(host: BackupHost, engine: str, first: float, last: float, *, begins_chai
         ended_at=at(last),
         begins_chain=begins_chain,
     )
-    write_slice(host.settings.repository, found)
+    write_slice(host.settings.repository, found, host.settings.signing_key_file)
 
 
 @pytest.fixture
@@ -86,6 +93,8 @@ def host(tmp_path: Path) -> BackupHost:
     settings = BackupSettings(
         repository=tmp_path / "backup",
         recipients=("age1x",),
+        signing_keys=signing.PUBLIC,
+        signing_key_file=signing.write_key(tmp_path),
         stores=(DirectoryStoreSettings(type="directory", name="nas", path=tmp_path / "nas"),),
         mongodb=MongoDBBackup(),
         redis=RedisBackup(data_directory=tmp_path / "redis"),
@@ -105,17 +114,31 @@ def nas(host: BackupHost) -> DirectoryStore:
 def test_a_record_is_read_as_it_was_written_and_one_that_is_altered_hides_no_other(host: BackupHost) -> None:
     repository = host.settings.repository
     for one in (point("b", 20), point("a", 10)):
-        write_point(repository, one)
-    assert read_points(host) == [point("a", 10), point("b", 20)]
+        write_point(host, one)
+    first, second = read_points(host)
+    assert (first.name, first.fences, second.name) == ("a", point("a", 10).fences, "b")
     path = repository / "points/a.db1.json"
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_text(path.read_text(encoding="utf-8").replace("08:00:10Z", "08:00:11Z"), encoding="utf-8")
     damaged: list[str] = []
-    assert read_points(host, damaged) == [point("b", 20)]
+    assert read_points(host, damaged) == [second]
     assert len(damaged) == 1
     assert str(path) in damaged[0]
     with pytest.raises(DbkeepError, match="damaged"):
         find_points(host, "a")
+
+
+def test_a_point_of_a_store_is_believed_only_when_a_host_signed_it_as_it_is(
+    host: BackupHost, nas: DirectoryStore, tmp_path: Path
+) -> None:
+    write_point(host, point("p", 10))
+    copy_points(host, nas, ())
+    (signed,) = find_points(host, "p", nas)
+    path = tmp_path / "nas" / signed.key
+    for forged in (point("p", 11), signed.model_copy(update={"began_at": at(0)})):
+        path.write_text(forged.render())
+        with pytest.raises(DbkeepError, match=r"store nas: points/p\.db1\.json: the record is damaged, or no host"):
+            find_points(host, "p", nas)
 
 
 @pytest.mark.parametrize("name", ["", "../etc", "a.b", "a b", "-a", "a" * 41])
@@ -135,14 +158,14 @@ def test_the_records_of_hosts_with_one_name_are_one_point() -> None:
 
 def test_a_point_goes_with_the_last_set_before_it(host: BackupHost, nas: DirectoryStore) -> None:
     for name, seconds in (("before", 5), ("after", 15)):
-        write_point(host.settings.repository, point(name, seconds))
+        write_point(host, point(name, seconds))
     assert prune_points(host) == [], "without a set nothing is known to be useless"
     assert copy_points(host, nas, ()) == ["points/before.db1.json", "points/after.db1.json"]
     assert copy_points(host, nas, nas.sizes("points/")) == []
     take(host, 10)
     assert prune_points(host) == ["before"]
     assert [found.name for found in read_points(host)] == ["after"]
-    assert prune_copies(nas, at(10)) == ["points/before.db1.json"]
+    assert prune_copies(host, nas, at(10)) == ["points/before.db1.json"]
     assert [found.name for found in find_points(host, "after", nas)] == ["after"]
 
 
@@ -152,7 +175,7 @@ def test_a_log_reaches_from_a_set_to_its_next_gap(host: BackupHost) -> None:
         log(host, "redis", first, last, begins_chain=begins)
         log(host, "mongodb", first, last, begins_chain=begins)
     for seconds in (5, 15, 20, 25, 35):
-        write_point(host.settings.repository, point(f"p{seconds}", seconds))
+        write_point(host, point(f"p{seconds}", seconds))
     rows = points_catalog(host)["points"]
     assert {row["name"]: row["restorable_from"] for row in rows} == {
         "p5": [],
@@ -168,7 +191,7 @@ def test_a_store_restores_a_point_when_it_has_the_set_the_log_and_the_record(hos
     set_id = take(host, 10)
     for engine in ("redis", "mongodb"):
         log(host, engine, 0, 20, begins_chain=True)
-    write_point(host.settings.repository, point("p", 15))
+    write_point(host, point("p", 15))
 
     def sources() -> list[str]:
         return list(points_catalog(host)["points"][0]["restorable_from"])
@@ -189,7 +212,7 @@ def test_each_engine_takes_its_own_newest_set_before_the_moment(host: BackupHost
         log(host, engine, 0, 15, begins_chain=True)
         log(host, engine, 15, 40)
         log(host, engine, 40, 50)
-    write_point(host.settings.repository, point("p", 30))
+    write_point(host, point("p", 30))
     choice = choose(host, Target(point="p"), ("mongodb", "redis"))
     assert {engine: one.part.set_id for engine, one in choice.engines.items()} == {"mongodb": early, "redis": late}
     assert [found.last for found in choice.engines["mongodb"].slices] == ["15", "40"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbkeep.backup.manifest import StoredFile
+from dbkeep.backup.signature import new_signing_key
 from dbkeep.backup.slices import (
     Slice,
     chain_after,
@@ -21,6 +22,8 @@ from dbkeep.backup.slices import (
     write_slice,
 )
 from dbkeep.errors import DbkeepError
+
+from ... import signing
 
 START = datetime(2026, 11, 28, 8, tzinfo=UTC)
 
@@ -45,24 +48,32 @@ def piece(first: int, last: int, *, begins_chain: bool = False) -> Slice:
 CHAIN = [piece(8, 10, begins_chain=True), piece(10, 20), piece(20, 30)]
 
 
+def keep(repository: Path, found: Slice) -> None:
+    write_slice(repository, found, signing.write_key(repository))
+
+
+def unsigned(found: list[Slice]) -> list[Slice]:
+    return [one.model_copy(update={"signature": ""}) for one in found]
+
+
 def positions(chain: list[Slice]) -> list[tuple[str, str]]:
     return [(found.first, found.last) for found in chain]
 
 
 def test_what_is_written_is_read_oldest_first(tmp_path: Path) -> None:
     for found in reversed(CHAIN):
-        write_slice(tmp_path, found)
-    assert read_slices(tmp_path, "mongodb") == CHAIN
-    assert newest_slice(tmp_path, "mongodb") == CHAIN[-1]
+        keep(tmp_path, found)
+    assert unsigned(read_slices(tmp_path, "mongodb", signing.PUBLIC)) == CHAIN
+    assert newest_slice(tmp_path, "mongodb", signing.PUBLIC) == read_slices(tmp_path, "mongodb", signing.PUBLIC)[-1]
     assert (tmp_path / "log/mongodb/20261128T080010.000000Z.json").stat().st_mode & 0o777 == 0o600
-    assert read_slices(tmp_path, "redis") == []
-    assert newest_slice(tmp_path, "redis") is None
+    assert unsigned(read_slices(tmp_path, "redis", signing.PUBLIC)) == []
+    assert newest_slice(tmp_path, "redis", signing.PUBLIC) is None
 
 
 def test_a_slice_is_never_written_over(tmp_path: Path) -> None:
-    write_slice(tmp_path, piece(1, 2))
+    keep(tmp_path, piece(1, 2))
     with pytest.raises(DbkeepError, match="already"):
-        write_slice(tmp_path, piece(0, 2))
+        keep(tmp_path, piece(0, 2))
 
 
 @pytest.mark.parametrize(
@@ -78,21 +89,28 @@ def test_a_slice_is_never_written_over(tmp_path: Path) -> None:
 )
 def test_an_altered_record_is_named_and_hides_no_other(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
     for found in CHAIN:
-        write_slice(tmp_path, found)
+        keep(tmp_path, found)
     path = tmp_path / CHAIN[1].key
     path.write_text(change(path.read_text()))
     damaged: list[str] = []
-    assert read_slices(tmp_path, "mongodb", damaged) == [CHAIN[0], CHAIN[2]]
+    assert unsigned(read_slices(tmp_path, "mongodb", signing.PUBLIC, damaged)) == [CHAIN[0], CHAIN[2]]
     assert len(damaged) == 1
     assert str(path) in damaged[0]
 
 
+def test_a_record_that_another_key_signed_is_none_of_ours(tmp_path: Path) -> None:
+    write_slice(tmp_path, CHAIN[0], signing.write_key(tmp_path, new_signing_key()))
+    damaged: list[str] = []
+    assert read_slices(tmp_path, "mongodb", signing.PUBLIC, damaged) == []
+    assert "no host of this environment wrote it" in damaged[0]
+
+
 def test_a_record_under_another_name_is_damaged(tmp_path: Path) -> None:
-    write_slice(tmp_path, CHAIN[0])
+    keep(tmp_path, CHAIN[0])
     path = tmp_path / CHAIN[0].key
     path.rename(path.with_name("20261128T090000.000000Z.json"))
     damaged: list[str] = []
-    assert read_slices(tmp_path, "mongodb", damaged) == []
+    assert unsigned(read_slices(tmp_path, "mongodb", signing.PUBLIC, damaged)) == []
     assert "20261128T090000" in damaged[0]
 
 
@@ -150,18 +168,18 @@ def test_a_clock_that_was_set_back_makes_no_earlier_name() -> None:
 
 def test_retention_removes_what_ends_before_the_oldest_set(tmp_path: Path) -> None:
     for found in CHAIN:
-        write_slice(tmp_path, found)
+        keep(tmp_path, found)
         (tmp_path / "log/mongodb" / found.files[0].name).write_bytes(b"x")
     assert prune_slices(tmp_path, "mongodb", at(15)) == [CHAIN[0].name]
-    assert read_slices(tmp_path, "mongodb") == CHAIN[1:]
+    assert unsigned(read_slices(tmp_path, "mongodb", signing.PUBLIC)) == CHAIN[1:]
     assert not (tmp_path / "log/mongodb" / CHAIN[0].files[0].name).exists()
     assert (tmp_path / "log/mongodb" / CHAIN[1].files[0].name).exists()
 
 
 def test_what_a_killed_cut_left_goes_and_damage_stays(tmp_path: Path) -> None:
     folder = tmp_path / "log/mongodb"
-    write_slice(tmp_path, CHAIN[0])
-    write_slice(tmp_path, CHAIN[1])
+    keep(tmp_path, CHAIN[0])
+    keep(tmp_path, CHAIN[1])
     (tmp_path / CHAIN[1].key).write_text("damaged")
     kept = [*folder.iterdir()]
     for found in CHAIN[:2]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.unit.checks.conftest import Controls
 
 from dbkeep.checks.control import State
+from dbkeep.up import first_finding
 
 
 def only_state(controls: Controls) -> tuple[State, str, int]:
@@ -31,6 +34,18 @@ def test_a_false_assertion_is_a_finding_with_its_message_and_fix(controls: Contr
     (result,) = report.results
     assert (result.state, result.message, result.fix, result.observed) == (State.FAIL, "x is two", "do this", {"x": 2})
     assert report.exit_code == 1
+
+
+def test_up_names_the_first_finding_of_a_report(controls: Controls, tmp_path: Path) -> None:
+    report = tmp_path / "check.json"
+    assert first_finding(report) == ""
+    controls.add("environment/a.py", "def test_a(observe):\n    observe(x=1)\n", control="A-1")
+    report.write_text(controls.ask().as_json(), encoding="utf-8")
+    assert first_finding(report) == ""
+    body = "def test_b(observe):\n    observe(x=2)\n    assert 1 == 2, 'x is two'\n"
+    controls.add("environment/b.py", body, control="B-1")
+    report.write_text(controls.ask().as_json(), encoding="utf-8")
+    assert first_finding(report) == "B-1 on controller: x is two"
 
 
 def test_a_control_that_recorded_nothing_is_an_error_not_a_pass(controls: Controls) -> None:

@@ -108,6 +108,13 @@ def test_no_rule_is_wider_than_it_must_be() -> None:
     assert "postgres" not in {role for rule in network for role in rule[2].split(",")}
 
 
+def test_the_cluster_is_copied_at_the_socket_only_where_the_backup_needs_it() -> None:
+    access = PostgreSQLAccess(hba_file=Path("/hba"), ident_file=Path("/ident"), own_addresses=("127.0.0.1",))
+    allowed = access.model_copy(update={"local_replication": True})
+    more = set(hba.hba(DECLARED, allowed).splitlines()) - set(hba.hba(DECLARED, access).splitlines())
+    assert more == {"local replication postgres peer map=dbkeep"}
+
+
 def test_a_host_on_ipv6_and_no_api_leave_the_roles_of_this_host() -> None:
     assert [rule[3] for rule in rules(own=("127.0.0.1", "fd00::1"))[1:]] == ["127.0.0.1/32", "fd00::1/128"]
 

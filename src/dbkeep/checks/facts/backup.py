@@ -12,11 +12,12 @@ from typing import Any
 
 from dbkeep import evidence
 from dbkeep.backup import manifest
-from dbkeep.backup.catalog import stores
+from dbkeep.backup.catalog import score_here, stores
+from dbkeep.backup.clock import in_order, is_past
 from dbkeep.backup.drill_history import drilled_point
 from dbkeep.backup.points import read_points
 from dbkeep.backup.prove_stores import prove_stores
-from dbkeep.backup.settings import BackupHost, read_host
+from dbkeep.backup.settings import BackupHost, PostgreSQLBackup, read_host
 from dbkeep.backup.ship import STATE, shipped_engines
 from dbkeep.backup.slices import newest_slice
 from dbkeep.checks.facts.files import describe_files
@@ -33,15 +34,16 @@ SMALL = 1024 * 1024
 
 def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every observer has this shape
     host = read_host()
-    sets = list(manifest.read_sets(host.sets))
+    sets = list(manifest.read_sets(host.sets, host.settings.signing_keys))
     repository = host.settings.repository
     return {
         "versions": {},
         "engines": list(host.engines),
         "newest": {name: _newest(name, sets, host) for name in host.engines},
         "sets": len(sets),
+        "from_the_future": [name for name in manifest.set_ids(host.sets) if not is_past(manifest.time_of(name))],
         "recipients": len(host.settings.recipients),
-        "pgbackrest": _pgbackrest(host),
+        "postgresql": _postgresql(host),
         "files": describe_files([str(repository), f"{repository}/*", f"{repository}/sets/*/*"]),
         "timers": properties_of(
             units_of("--all", *TIMERS), ("ActiveState", "UnitFileState", "LastTriggerUSec", "Unit")
@@ -52,6 +54,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "log": _log(host),
         "points": _points(host),
         "drill": _last_drill(host),
+        "score": score_here(host),
         "identities_on_host": _identities(),
     }
 
@@ -65,7 +68,7 @@ def _newest(engine: str, sets: list[dict[str, manifest.Part]], host: BackupHost)
     parts = [parts[engine] for parts in sets if engine in parts]
     if not parts:
         return None
-    part = max(parts, key=lambda part: part.recovery_point.at)
+    part = max(parts, key=lambda part: in_order(part.recovery_point.at))
     folder = host.sets / part.set_id / engine
     return {
         "set_id": part.set_id,
@@ -96,22 +99,26 @@ def _stores(host: BackupHost) -> list[dict[str, Any]]:
     return [{**row, "lock_days": days[row["name"]], **held[row["name"]]} for row in prove_stores(host)]
 
 
-def _pgbackrest(host: BackupHost) -> dict[str, Any] | None:
-    """Return what pgBackRest says of its repository, and how many of its files do not begin as ciphertext."""
+def _postgresql(host: BackupHost) -> dict[str, Any] | None:
+    """Return what PostgreSQL's repository is sealed with, and how many of its files do not begin as ciphertext."""
     if host.settings.postgresql is None:
         return None
-    postgresql = host.settings.postgresql
+    root = host.settings.repository / "postgresql"
+    sealed = [path for path in (root / "wal").rglob("*") if _is_plain_file(path)]
+    files = [path for path in root.rglob("*") if _is_plain_file(path) and path not in sealed]
+    wrong = [path for path in files if not _begins_with(path, OPENSSL_SALT)]
+    wrong += [path for path in sealed if not _begins_with(path, AGE_HEADER)]
+    found = {"files": len(files) + len(sealed), "not_ciphertext": [str(path) for path in wrong][:5]}
+    if host.settings.postgresql.engine == "basebackup":
+        return {"cipher": "age", **found}
+    return {**_pgbackrest(host.settings.postgresql), **found}
+
+
+def _pgbackrest(postgresql: PostgreSQLBackup) -> dict[str, Any]:
     command = ["runuser", "-u", postgresql.os_user, "--", "pgbackrest"]
     options = [f"--config={postgresql.configuration}", f"--stanza={postgresql.stanza}", "--output=json", "info"]
     stanza = json_of(*command, *options)[0]
-    files = [path for path in (host.settings.repository / "postgresql").rglob("*") if _is_plain_file(path)]
-    return {
-        "status": stanza["status"]["message"],
-        "cipher": stanza["cipher"],
-        "backups": len(stanza["backup"]),
-        "files": len(files),
-        "not_ciphertext": [str(path) for path in files if not _begins_with(path, OPENSSL_SALT)][:5],
-    }
+    return {"status": stanza["status"]["message"], "cipher": stanza["cipher"], "backups": len(stanza["backup"])}
 
 
 def _is_plain_file(path: Path) -> bool:
@@ -148,7 +155,10 @@ def _points(host: BackupHost) -> dict[str, Any]:
 
 def _log(host: BackupHost) -> dict[str, Any]:
     """Return how old the newest slice of each engine's log is, and what of the last round failed."""
-    newest = {engine: newest_slice(host.settings.repository, engine) for engine in shipped_engines(host)}
+    newest = {
+        engine: newest_slice(host.settings.repository, engine, host.settings.signing_keys)
+        for engine in shipped_engines(host)
+    }
     state = host.settings.repository / STATE
     return {
         "every_seconds": host.settings.ship_seconds,

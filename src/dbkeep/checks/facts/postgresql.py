@@ -103,7 +103,11 @@ QUERIES: dict[str, LiteralString] = {
         SELECT datname AS name, checksum_failures AS failures FROM pg_stat_database WHERE checksum_failures > 0""",
     "archiver": """
         SELECT archived_count, failed_count, last_archived_time::text, last_failed_time::text,
-            coalesce(last_failed_time > last_archived_time, failed_count > 0) AS failing FROM pg_stat_archiver""",
+            coalesce(last_failed_time > last_archived_time, failed_count > 0) AS failing,
+            (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') AS waiting,
+            (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0)::int
+             FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') AS waiting_seconds
+        FROM pg_stat_archiver""",
     "socket_users": "SELECT map_name, sys_name, pg_username AS role, error FROM pg_ident_file_mappings",
     "slots": "SELECT slot_name AS name, active, wal_status FROM pg_replication_slots ORDER BY 1",
     "parameter_grants": """

@@ -15,7 +15,7 @@ from bson import ObjectId
 from dbkeep.mongodb import json_schema
 from dbkeep.mongodb.connect import Document
 from dbkeep.mongodb.models import Collection, Rule
-from dbkeep.mongodb.prove.attempt import first_batch
+from dbkeep.mongodb.prove.attempts import first_batch
 from dbkeep.mongodb.prove.faults import Fault, changed, faults
 from dbkeep.mongodb.prove.values import Size, Values
 from dbkeep.mongodb.prove.world import World

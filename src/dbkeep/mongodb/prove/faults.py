@@ -12,7 +12,7 @@ from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Rege
 
 from dbkeep.mongodb.connect import Document
 from dbkeep.mongodb.json_schema import types_of
-from dbkeep.mongodb.prove.attempt import DOCUMENT_INVALID
+from dbkeep.mongodb.prove.attempts import DOCUMENT_INVALID
 from dbkeep.mongodb.prove.values import FIRST_DAY, Values
 
 Path = tuple[str | int, ...]

@@ -15,7 +15,7 @@ from chat_api.stores.mongodb import MongoDB
 from dbkeep.mongodb.connect import Client, Document, describe
 from dbkeep.mongodb.migration_lock import RECORDS
 from dbkeep.mongodb.models import Collection, Declared
-from dbkeep.mongodb.prove.attempt import Attempt, attempt
+from dbkeep.mongodb.prove.attempts import Attempt, attempt
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, actions_on, declared_privileges
 
 TLSVersion = Callable[[ssl.TLSVersion], str | None]

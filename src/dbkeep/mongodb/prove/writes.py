@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dbkeep.mongodb.connect import Document
-from dbkeep.mongodb.prove.attempt import attempt, write_codes
+from dbkeep.mongodb.prove.attempts import attempt, write_codes
 from dbkeep.mongodb.prove.world import World
 
 # So many go in one command.

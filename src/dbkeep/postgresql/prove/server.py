@@ -12,6 +12,7 @@ from psycopg import sql
 
 from chat_api.context import Signer
 from dbkeep import postgresql
+from dbkeep.ports import free_port
 from dbkeep.postgresql import context_keys
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.models import Declared
@@ -19,7 +20,6 @@ from dbkeep.postgresql.prove.folder import fresh
 from dbkeep.postgresql.prove.seed import Seed
 from dbkeep.postgresql.prove.world import Connection, World
 from dbkeep.sandbox import postgresql as sandbox
-from dbkeep.sandbox.ports import free_port
 from dbkeep.secrets import new_password
 from dbkeep.settings import PostgreSQLSettings
 

@@ -16,13 +16,13 @@ import redis
 from dbkeep import redis as engine
 from dbkeep import tls
 from dbkeep.checks.access import redis_client
+from dbkeep.ports import free_ports
 from dbkeep.redis.connect import connect
 from dbkeep.redis.declared import Declared
 from dbkeep.redis.prove.seed import Seed
 from dbkeep.redis.prove.world import World
 from dbkeep.redis.statements import directives
 from dbkeep.sandbox import redis as sandbox
-from dbkeep.sandbox.ports import free_ports
 from dbkeep.sandbox.redis import Program
 from dbkeep.secrets import new_password
 from dbkeep.settings import RedisSettings

@@ -12,7 +12,7 @@ from pymongo.errors import OperationFailure
 
 from dbkeep.mongodb.connect import Document
 from dbkeep.mongodb.diff_access import ITERATIONS
-from dbkeep.mongodb.prove.attempt import LOGON_REFUSED, UNAUTHORIZED, Attempt, attempt
+from dbkeep.mongodb.prove.attempts import LOGON_REFUSED, UNAUTHORIZED, Attempt, attempt
 from dbkeep.mongodb.prove.probe import probe
 from dbkeep.mongodb.prove.trials import NOBODY, NOTHING, ONE_UPDATE
 from dbkeep.mongodb.prove.world import World

@@ -11,7 +11,7 @@ from dbkeep.mongodb.diff_indexes import PRIMARY_KEY, index_differs
 from dbkeep.mongodb.inspect import SERVERS_OWN, LiveCollection
 from dbkeep.mongodb.migration_lock import RECORDS
 from dbkeep.mongodb.prove import matrix
-from dbkeep.mongodb.prove.attempt import first_batch
+from dbkeep.mongodb.prove.attempts import first_batch
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, Target, actions
 from dbkeep.mongodb.prove.probe import probe
 from dbkeep.mongodb.prove.world import World

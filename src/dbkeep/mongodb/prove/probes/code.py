@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbkeep.mongodb.connect import Document
-from dbkeep.mongodb.prove.attempt import NO_SUCH_COMMAND, first_batch
+from dbkeep.mongodb.prove.attempts import NO_SUCH_COMMAND, first_batch
 from dbkeep.mongodb.prove.documents import fresh, specimens
 from dbkeep.mongodb.prove.probe import probe
 from dbkeep.mongodb.prove.probes.authentication import ANYBODY

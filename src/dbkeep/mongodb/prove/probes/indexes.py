@@ -10,7 +10,7 @@ from typing import Any
 from dbkeep.mongodb.connect import Document
 from dbkeep.mongodb.json_schema import types_of
 from dbkeep.mongodb.models import Collection, Index
-from dbkeep.mongodb.prove.attempt import DUPLICATE_KEY, attempt
+from dbkeep.mongodb.prove.attempts import DUPLICATE_KEY, attempt
 from dbkeep.mongodb.prove.documents import fitting, fresh, specimens
 from dbkeep.mongodb.prove.probe import probe
 from dbkeep.mongodb.prove.world import World

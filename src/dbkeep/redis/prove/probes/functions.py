@@ -65,8 +65,8 @@ def _burst(world: World, instance: str, user: str, key: str) -> Iterator[Finding
     if not all(tried.answered for tried in answers):
         yield Finding(user, f"{instance} FCALL {LIMITER}", f"does not work: {answers[0]}")
         return
-    allowed = [tried.answer[0] for tried in answers]
-    if allowed != [1] * BURST + [0, 0]:
+    allowed = [tried.answer == 0 for tried in answers]
+    if allowed != [True] * BURST + [False, False]:
         yield Finding(user, f"{instance} FCALL {LIMITER}", f"lets {sum(allowed)} calls through, {BURST} were right")
     if world.is_copy:
         left = attempt(world.admin(instance), "TTL", key).answer

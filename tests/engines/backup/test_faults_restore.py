@@ -1,0 +1,65 @@
+"""Restores that find no room, that meet another one: the live data stays, and the next restore is good."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dbkeep.backup.lock import BusyError
+from dbkeep.backup.restore import engine_restore, restore
+from dbkeep.backup.verify import verify
+from dbkeep.errors import DbkeepError
+
+from .conftest import Site, fill, make_site
+from .full_disk import full, mounted
+
+KIBIBYTE = 1 << 10
+
+
+@pytest.fixture(scope="module")
+def tight(folder: Path) -> Iterator[Site]:
+    """A site that shares one small disk with its backups, as small hosts do."""
+    with mounted(folder / "tight", "1500m", 0o755) as disk, make_site(disk) as site:
+        fill(site)
+        yield site
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+@pytest.mark.parametrize(("engine", "left"), [("postgresql", 20_000), ("mongodb", 4000), ("redis", 8)])
+def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
+    tight: Site, engine: str, left: int
+) -> None:
+    part = tight.take((engine,))[engine]
+    live = engine_restore(engine).live_counts(tight.host)
+    with full(tight.folder, left * KIBIBYTE), pytest.raises(DbkeepError, match=f"; {engine} is as it was") as refused:
+        restore(tight.host, part.set_id, [engine], tight.identity, services=tight.services)
+    assert "\n" not in str(refused.value)
+    # pgBackRest does not say why a write was cut short, mongod's own last words are in its log.
+    reasons = ("No space left", "unable to write", "ended at once")
+    assert any(reason in str(refused.value) for reason in reasons), refused.value
+    assert engine_restore(engine).live_counts(tight.host) == live
+    assert verify(tight.host, part.set_id)["ok"]
+    again = restore(tight.host, part.set_id, [engine], tight.identity, services=tight.services)
+    assert again["observed"]["engines"][engine]["counts"] == live
+
+
+def test_of_two_restores_at_once_one_is_refused_and_so_is_a_backup(site: Site) -> None:
+    part = site.take(("redis",))["redis"]
+    held = rf"held by process {os.getpid()} \(restore of .*{part.set_id}\); wait for it to end"
+    refused = []
+
+    def meanwhile(_: str) -> None:
+        if not refused:
+            with pytest.raises(BusyError, match=held):
+                restore(site.host, part.set_id, ["redis"], site.identity, services=site.services)
+            with pytest.raises(BusyError, match=held):
+                site.take(("redis",))
+            refused.append(True)
+
+    restore(site.host, part.set_id, ["redis"], site.identity, services=site.services, progress=meanwhile)
+    assert refused
+    assert engine_restore("redis").live_counts(site.host) == {"state/pres:": 7, "state/sess:": 300}
+    assert site.take(("redis",))["redis"].details["keys"] == 307
