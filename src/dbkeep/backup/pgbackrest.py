@@ -48,7 +48,8 @@ class PgBackRest:
             env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # with another passphrase it repeats what it read, which is no text
             check=False,
             **self._identity(),
         )

@@ -44,6 +44,8 @@ class Proof:
             yield
         except DbkeepError as error:
             self.error = self.error or str(error)
+        except OSError as error:  # a full disk, most likely: the copies need as much as the set
+            self.error = self.error or f"{error.filename}: {error.strerror}; look at the space left on the disk"
 
     def as_json(self) -> dict[str, Any]:
         return {
