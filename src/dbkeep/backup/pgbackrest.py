@@ -96,7 +96,14 @@ class PgBackRest:
 
         Raises DbkeepError when the stanza is missing or broken.
         """
-        stanza = dict(json.loads(self.run("info", "--output=json"))[0])
+        try:
+            stanza = dict(json.loads(self.run("info", "--output=json"))[0])
+        except ValueError:
+            # With another passphrase pgBackRest puts what it read into its answer as it is.
+            raise DbkeepError(
+                f"pgbackrest info of stanza {self.stanza}: its answer cannot be read; was the repository enciphered "
+                "with another passphrase (repo1-cipher-pass)?"
+            ) from None
         status = stanza["status"]
         # Code 2 is "no valid backups": right for a stanza that is new (pgBackRest, src/command/info/info.c).
         if status["code"] not in (0, 2):

@@ -91,6 +91,9 @@ def _decrypted(path: Path, target: Path, identity: str) -> None:
             pyrage.decrypt_io(source, out, keys)
     except pyrage.DecryptError as error:
         raise DbkeepError(f"{path}: decrypt: {error}") from None
+    except OSError as error:
+        # What age finds in the payload comes as an error of reading that has no number; a full disk has one.
+        raise DbkeepError(f"{path}: {error.strerror if error.errno else f'decrypt: {error}'}") from None
 
 
 def _with_another_passphrase(host: BackupHost, folder: Path) -> None:

@@ -251,9 +251,12 @@ def test_a_cutter_that_is_killed_at_any_moment_loses_nothing(instance: Instance)
     for turn in range(8):
         cutter = multiprocessing.get_context("fork").Process(target=cut_on)
         cutter.start()
-        wanted = len(read_slices(repository, ENGINE)) + turn % 3
+        wanted = len(read_slices(repository, ENGINE, instance.host.settings.signing_keys)) + turn % 3
         deadline = time.monotonic() + random.uniform(0.01, 0.3)  # noqa: S311 - no secret
-        while time.monotonic() < deadline or len(read_slices(repository, ENGINE)) < wanted:
+        while (
+            time.monotonic() < deadline
+            or len(read_slices(repository, ENGINE, instance.host.settings.signing_keys)) < wanted
+        ):
             instance.write(20)
         cutter.kill()
         cutter.join()

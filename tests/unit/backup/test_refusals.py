@@ -14,6 +14,8 @@ from dbkeep.backup.proof import Proof
 from dbkeep.backup.sealed_file import seal
 from dbkeep.backup.settings import BackupHost, BackupSettings
 
+from ... import signing
+
 NAMES = [
     "another identity",
     "a flipped byte",
@@ -32,7 +34,8 @@ def identity() -> str:
 @pytest.fixture
 def host(tmp_path: Path, identity: str) -> BackupHost:
     recipient = str(pyrage.x25519.Identity.from_str(identity).to_public())
-    return BackupHost(BackupSettings(repository=tmp_path / "backup", recipients=(recipient,)))
+    repository = tmp_path / "backup"
+    return BackupHost(BackupSettings(repository=repository, recipients=(recipient,), signing_keys=signing.PUBLIC))
 
 
 @pytest.fixture
