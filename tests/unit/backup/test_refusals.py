@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,11 +39,12 @@ def host(tmp_path: Path, identity: str) -> BackupHost:
     return BackupHost(BackupSettings(repository=repository, recipients=(recipient,), signing_keys=signing.PUBLIC))
 
 
-@pytest.fixture
-def part(host: BackupHost) -> Part:
+# The middle of a small sealed file is in age's header, that of a large one in its payload.
+@pytest.fixture(params=[b"keys" * 50_000, random.Random(7).randbytes(200_000)], ids=["small", "large"])  # noqa: S311
+def part(host: BackupHost, request: pytest.FixtureRequest) -> Part:
     folder = host.sets / "20261128T020000Z" / "redis"
     folder.mkdir(parents=True)
-    stored = seal([b"keys" * 50_000], folder / "dump.rdb.zst.age", host.settings.recipients)
+    stored = seal([request.param], folder / "dump.rdb.zst.age", host.settings.recipients)
     return Part(
         set_id="20261128T020000Z", engine="redis", host="chat1", server_version="7.0.15", started_at=NOW, seconds=1,
         recovery_point=RecoveryPoint(at=NOW, name="bgsave"), stored_bytes=stored.size, files=(stored,), counts={},
