@@ -33,7 +33,9 @@ BASE = "base.tar.zst.age"
 FOLDER = "postgresql/wal"
 # Below the data directory, in which the server runs its commands: it goes with the recovery that needs it.
 OPENED = "dbkeep_recovery"
-_START = re.compile(r"start point: ([0-9A-F]+)/([0-9A-F]+) on timeline (\d+)")
+# The copy's first file is backup_label (PostgreSQL manual, 26.3.3).
+HEAD = 4096
+_START = re.compile(rb"START WAL LOCATION: \S+ \(file ([0-9A-F]{24})\)")
 _RECOVERY = re.compile(r"\s*(recovery_|restore_command|archive_mode)")
 
 
@@ -42,18 +44,16 @@ def take(job: Job) -> Taken:
     backup, server = job.host.with_postgresql()
     job.progress("postgresql: full backup by pg_basebackup")
     with connect(server) as connection:
-        found = archive(job.host, connection)
         binaries = find_binaries(connection.info.server_version // 10000)
+    head = bytearray()
     with tempfile.TemporaryFile() as said:
         chunks = _stream(_command(binaries, server), backup.os_user, said)
-        stored = seal(chunks, job.folder / BASE, job.settings.recipients)
-        text = _text(said)
-    start = _START.search(text)
+        stored = seal(_noted(chunks, head), job.folder / BASE, job.settings.recipients)
+    start = _START.search(head)
     if start is None:
-        raise DbkeepError("postgresql: pg_basebackup did not say where its WAL starts")
-    position = (int(start[1], 16) << 32) + int(start[2], 16)
+        raise DbkeepError("postgresql: what pg_basebackup wrote does not begin with where its WAL starts")
     return Taken(
-        first_segment=found.name(int(start[3]), position // found.segment_bytes),
+        first_segment=start[1].decode(),
         stored_bytes=stored.size,
         tools={"pg_basebackup": _version(binaries)},
         details={"label": stored.name, "type": "full", "database_bytes": stored.plain_size},
@@ -63,7 +63,7 @@ def take(job: Job) -> Taken:
 
 def _command(binaries: Path, server: PostgreSQLSettings) -> list[str]:
     reach = [f"--host={server.socket_directory}", f"--port={server.port}", f"--username={server.user}", "--no-password"]
-    how = ["--pgdata=-", "--format=tar", "--wal-method=none", "--checkpoint=fast", "--verbose"]
+    how = ["--pgdata=-", "--format=tar", "--wal-method=none", "--checkpoint=fast"]
     return [str(binaries / "pg_basebackup"), *reach, *how]
 
 
@@ -94,6 +94,12 @@ def _stream(command: Sequence[str], os_user: str, said: IO[bytes]) -> Iterator[b
             yield block
     if process.returncode:
         raise DbkeepError(f"postgresql: pg_basebackup failed: {(_text(said).splitlines() or ['no reason given'])[-1]}")
+
+
+def _noted(chunks: Iterable[bytes], head: bytearray) -> Iterator[bytes]:
+    for chunk in chunks:
+        head += chunk[: HEAD - len(head)]
+        yield chunk
 
 
 def _text(said: IO[bytes]) -> str:

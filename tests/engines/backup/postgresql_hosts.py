@@ -70,7 +70,7 @@ class PostgreSQLHost:
         user = pwd.getpwnam("postgres")
         os.chown(data, user.pw_uid, user.pw_gid)
         restore_files(self.host, part, identity or self.identity, data, archive=False, target=target)
-        with sandbox.start(data.with_name(f"{data.name}-server"), data_directory=data) as server:
+        with sandbox.start(data.with_name(f"{data.name}-server"), data_directory=data, timeout=600) as server:
             yield server
 
 
