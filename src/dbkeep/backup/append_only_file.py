@@ -59,6 +59,14 @@ class Held:
     def last(self) -> int:
         return max(self.files)
 
+    @property
+    def oldest(self) -> int:
+        """The number of the first file from which on all are there; it may be from before `base`."""
+        sequence = self.last
+        while sequence - 1 in self.files:
+            sequence -= 1
+        return sequence
+
     def since(self, sequence: int) -> datetime:
         """Return when a file was seen first: a set whose fence began it is not older."""
         return datetime.fromtimestamp(_seen(self.files[sequence]).stat().st_mtime, UTC)

@@ -228,7 +228,7 @@ def _wait(reached: Callable[[], bool], seconds: float = SAVE_SECONDS) -> None:
     while not reached():
         if time.monotonic() > deadline:
             raise DbkeepError(f"redis: a save runs for more than {seconds} s; look at the disk of the host")
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 def _info(client: redis.Redis, section: str) -> dict[str, Any]:

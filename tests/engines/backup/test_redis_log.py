@@ -19,6 +19,7 @@ import pytest
 import redis
 
 from dbkeep.backup.append_only_file import HELD, Position
+from dbkeep.backup.drill import drill
 from dbkeep.backup.log_redis import ENGINE
 from dbkeep.backup.manifest import RecoveryPoint
 from dbkeep.backup.restore_redis import replace
@@ -122,6 +123,22 @@ def test_a_restored_instance_is_complete_and_starts_again_from_what_the_restore_
     assert found.begins_chain
     with pytest.raises(DbkeepError, match="gap between slice"):
         instance.numbers(part, RecoveryPoint(at=found.ended_at, name=""))
+
+
+def test_a_set_is_drilled_and_restored_by_itself(instance: Instance) -> None:
+    instance.write(5)
+    part = instance.take()
+    assert part.not_backed_up == ("cache",)
+    assert (part.details["keys"], str(part.counts["state/sess:"])) == (1, "1")
+    assert Position.parse(part.recovery_point.name).offset == 0
+    evidence = drill(instance.host, part.set_id, ["redis"], instance.identity)
+    assert evidence["result"] == "passed", evidence["observed"]
+    instance.write(5)
+    done = replace(instance.host, part, instance.identity, instance.service, lambda _: None)
+    assert done["counts"] == {"state/sess:": 1}
+    with connect("state", instance.settings.instances["state"]) as client:
+        assert client.llen(LIST) == 5
+        assert client.info("persistence")["aof_enabled"] == 1
 
 
 def test_a_slice_that_is_flipped_or_missing_is_refused_by_name(instance: Instance) -> None:
