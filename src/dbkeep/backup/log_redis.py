@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import Slice, end_after, log_folder, slice_name, write_slice
 from dbkeep.errors import DbkeepError
-from dbkeep.evidence import now
 from dbkeep.redis.connect import connect
 from dbkeep.settings import RedisInstance
 
@@ -70,7 +69,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
 
 def _written_until(name: str, instance: RedisInstance, data_directory: Path) -> datetime:
     """Return a moment up to which every acknowledged write is in the files."""
-    asked = first = now()
+    asked = first = datetime.now(UTC)
     if _is_down(instance):
         return first
     with connect(name, instance) as client:
@@ -86,7 +85,7 @@ def _written_until(name: str, instance: RedisInstance, data_directory: Path) -> 
             if asked - first > POSTPONED:
                 return first
             time.sleep(0.01)
-            asked = now()
+            asked = datetime.now(UTC)
 
 
 def _is_down(instance: RedisInstance) -> bool:

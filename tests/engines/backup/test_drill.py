@@ -34,9 +34,10 @@ def test_every_right_is_proved_again_on_the_copies(declared_site: Site) -> None:
     assert failures(evidence) == {"postgresql": [], "mongodb": [], "redis": []}
     application = evidence["observed"]["application"]
     assert (application["error"], len(application["assertions"]), application["passed"]) == (None, 2, True)
-    refused = {name: [a["what"] for a in result["assertions"] if a["what"].endswith("is refused")]
-               for name, result in evidence["observed"]["engines"].items()}  # fmt: skip
-    assert {name: len(found) for name, found in refused.items()} == {"postgresql": 4, "mongodb": 5, "redis": 5}
+    damages = ("another passphrase", "another identity", "a flipped byte", "a truncated file", "a missing file")
+    for engine, result in evidence["observed"]["engines"].items():
+        refused = [a["what"] for a in result["assertions"] if a["what"].startswith(damages)]
+        assert len(refused) == (4 if engine == "postgresql" else 5), refused
     assert evidence["observed"]["references"]["dangling"] == 0
     assert all(result["attacked"] for result in evidence["observed"]["engines"].values())
     assert evidence["result"] == "passed"
