@@ -47,8 +47,6 @@ class PgBackRest:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            # With a wrong passphrase it repeats what it took for the text of a file.
-            errors="replace",
             check=False,
             **self._identity(),
         )
@@ -83,7 +81,7 @@ class PgBackRest:
 
         Raises DbkeepError when the stanza is missing or broken.
         """
-        stanza = dict(json.loads(self.run("info", "--output=json"), strict=False)[0])
+        stanza = dict(json.loads(self.run("info", "--output=json"))[0])
         status = stanza["status"]
         # Code 2 is "no valid backups": right for a stanza that is new (pgBackRest, src/command/info/info.c).
         if status["code"] not in (0, 2):
