@@ -30,6 +30,7 @@ from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.secrets import age_recipient, new_password
 from dbkeep.settings import MongoDBSettings
 from mongodb_population import populate
+from signing import signing
 
 MESSAGES_OF_A_MEGABYTE = 2600
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
@@ -63,6 +64,7 @@ class MongoDB:
                 evidence=folder / "evidence",
                 drill_directory=folder / "drill",
                 recipients=(age_recipient(identity),),
+                **signing(folder),
                 mongodb=MongoDBBackup(),
             )
             yield cls(folder, BackupHost(settings, mongodb=server), identity, size)
@@ -97,8 +99,9 @@ class MongoDB:
     def newest(self) -> tuple[Path, Part]:
         from dbkeep.backup.manifest import newest, read_part  # noqa: PLC0415
 
-        set_id = newest(self.host.sets, ("mongodb",))
-        return self.host.sets / set_id / "mongodb", read_part(self.host.sets, set_id, "mongodb")
+        set_id = newest(self.host.sets, ("mongodb",), self.host.settings.signing_keys)
+        part = read_part(self.host.sets, set_id, "mongodb", self.host.settings.signing_keys)
+        return self.host.sets / set_id / "mongodb", part
 
     def load(self) -> None:
         with _empty_server() as client:

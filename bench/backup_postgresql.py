@@ -21,6 +21,7 @@ from dbkeep.evidence import now
 from dbkeep.postgresql.connect import connect
 from dbkeep.sandbox import postgresql as sandbox
 from dbkeep.secrets import age_recipient, new_password
+from signing import signing
 
 STANZA = "bench"
 ROWS_OF_A_MEGABYTE = 5000
@@ -64,6 +65,7 @@ class PostgreSQL:
                 repository=folder / "backup",
                 evidence=folder / "evidence",
                 recipients=(age_recipient(str(pyrage.x25519.Identity.generate())),),
+                **signing(folder),
                 postgresql=backup,
             )
             pgbackrest = PgBackRest(STANZA, configuration, "postgres")

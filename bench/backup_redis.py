@@ -25,6 +25,7 @@ from dbkeep.redis.statements import directives
 from dbkeep.sandbox import redis as sandbox
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import RedisInstance
+from signing import signing
 
 KEYS_OF_A_MEGABYTE = 6000
 BATCH = 2000
@@ -60,6 +61,7 @@ class Redis:
                 repository=folder / "backup",
                 evidence=folder / "evidence",
                 recipients=(age_recipient(str(pyrage.x25519.Identity.generate())),),
+                **signing(folder),
                 redis=RedisBackup(data_directory=folder / "server" / "state", service="redis"),
             )
             yield cls(folder, BackupHost(settings, redis=server), process, megabytes)

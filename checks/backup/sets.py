@@ -173,6 +173,19 @@ def test_locked_copies_stay(backup_facts: dict[str, Any], observe: Observe) -> N
 
 
 @control(
+    "BK-09",
+    "Three copies, two media, one off the host, one locked, no error in the last drill",
+    severity="medium",
+    sources=("CISA: 3-2-1 rule", "dbkeep design: backups are worth what the last drill proved"),
+    fix="declare what is missing in backup_stores (docs/stores.md), then `dbkeep backup copy`; run `dbkeep drill`",
+)
+def test_the_newest_set_scores_3_2_1_1_0(backup_facts: dict[str, Any], observe: Observe) -> None:
+    score = backup_facts["score"]
+    observe(**score)
+    assert not score["missing"], "; ".join(score["missing"])
+
+
+@control(
     "BK-10",
     "Every engine's log is archived, and was a few rounds ago",
     severity="critical",

@@ -13,17 +13,7 @@ from pathlib import Path
 from dbkeep.errors import UsageError
 
 LAB = ("debootstrap", "systemd-container", "nftables", "iproute2", "openssh-client", "gnupg", "dpkg-dev")
-ENGINES = (
-    "postgresql",
-    "postgresql-contrib",
-    "pgbouncer",
-    "redis-server",
-    "pgbackrest",
-    "age",
-    "zstd",
-    "jq",
-    "faketime",
-)
+ENGINES = ("postgresql", "postgresql-contrib", "pgbouncer", "redis-server", "pgbackrest", "age", "zstd", "jq")
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 

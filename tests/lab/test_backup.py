@@ -56,3 +56,31 @@ def test_a_host_without_a_store_says_so(lab: UpLab) -> None:
     proved = dbkeep("backup", "stores", "-e", lab.name, "--json")
     assert proved.status == 0, proved.err
     assert proved.json == {"stores": []}
+
+
+def test_a_set_shows_its_digests_and_its_signer_and_retention_lets_none_go(lab: UpLab) -> None:
+    assert dbkeep("backup", "run", "-e", lab.name).status == 0
+    shown = dbkeep("backup", "show", "-e", lab.name, "--json")
+    assert shown.status == 0, shown.err
+    parts = shown.json["parts"]
+    assert {part["signed_by"] for part in parts.values()} == {lab.environment.variables["backup_signing_keys"][-1]}
+    assert {"chat.users", "chat.messages", "state"} <= {name for part in parts.values() for name in part["digests"]}
+    pruned = dbkeep("backup", "prune", "-e", lab.name, "--dry-run", "--json")
+    assert pruned.status == 0, pruned.err
+    assert pruned.json["hosts"][lab.host.name]["removed"] == {"local": []}
+
+
+def test_a_set_whose_signature_is_gone_is_refused_until_its_host_signs_it(lab: UpLab) -> None:
+    run = dbkeep("backup", "run", "-e", lab.name, "--engine", "redis", "--json")
+    assert run.status == 0, run.err
+    set_id = run.json["set_id"]
+    lab.run(f"sudo rm /var/lib/dbkeep/backup/sets/{set_id}/redis/SHA256SUMS.sig")
+    refused = dbkeep("drill", "-e", lab.name, "--set", set_id, "--engine", "redis")
+    assert refused.status == 1, refused.out
+    assert "not signed" in refused.err
+    assert dbkeep("backup", "list", "-e", lab.name).status == 1
+    signed = dbkeep("backup", "sign", "-e", lab.name, "--yes", "--json")
+    assert signed.status == 0, signed.err
+    assert signed.json["parts"] == {lab.host.name: [f"{set_id}/redis"]}
+    assert dbkeep("drill", "-e", lab.name, "--set", set_id, "--engine", "redis").status == 0
+    assert dbkeep("backup", "list", "-e", lab.name).status == 0

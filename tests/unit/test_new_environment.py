@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dbkeep.backup.signature import public_half
 from dbkeep.commands.init import parse_hosts
 from dbkeep.environment import checkout
 from dbkeep.errors import UsageError
@@ -47,6 +49,7 @@ def test_a_new_environment_is_whole_and_its_secrets_are_closed(root: Path) -> No
     assert public["chat_api_port"] == 443
     assert is_authority_of(secrets["ca_private_key"], str(public["dbkeep_ca_certificate"]))
     assert public["backup_age_recipients"] == [age_recipient(secrets["backup"]["age_identity"])]
+    assert public["backup_signing_keys"] == [public_half(secrets["backup"]["signing_key"])]
     for file in (PASSWORD_FILE, VAULT_FILE):
         assert stat.S_IMODE((made.path / file).stat().st_mode) == 0o600
     assert (made.path / VAULT_FILE).read_bytes().startswith(b"$ANSIBLE_VAULT;1.1;AES256")
@@ -84,6 +87,20 @@ def test_what_is_missing_is_added_and_public_halves_follow(root: Path) -> None:
     after = read_vault(made.path)
     assert after["postgresql"]["app_api"] == kept
     assert is_authority_of(after["ca_private_key"], str(main_of(made.path)["dbkeep_ca_certificate"]))
+
+
+def test_an_environment_of_before_gets_a_signing_key_and_a_new_key_keeps_the_old_one_believed(root: Path) -> None:
+    path = create_environment("prod", hosts=HOSTS, groups=GROUPS, root=root).path
+    (path / MAIN).write_text(re.sub(r"\nbackup_signing_keys:\n- .*\n", "\n", (path / MAIN).read_text()))
+    assert "backup_signing_keys" not in main_of(path)
+    believed = []
+    for _ in range(2):
+        secrets = read_vault(path)
+        del secrets["backup"]["signing_key"]
+        write_vault(path, secrets)
+        assert create_environment("prod", root=root).added == ("backup.signing_key",)
+        believed.append(public_half(read_vault(path)["backup"]["signing_key"]))
+        assert main_of(path)["backup_signing_keys"] == believed
 
 
 def test_a_hand_made_copy_of_the_example_is_completed(root: Path) -> None:

@@ -15,14 +15,17 @@ from chat_api.auth.tokens import ACCESS_SECONDS
 from chat_api.limits import Limit
 from chat_api.stores import keyspaces
 from chat_api.stores.keyspaces import ALL, Failure, Use
+from dbkeep.backup.redis import MARKER, MARKER_SECONDS
 from dbkeep.redis import read_declared
-from dbkeep.redis.declared import Keyspace
+from dbkeep.redis.declared import ADMIN, Keyspace
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/chat_api"
 DECLARED = read_declared(ROOT)
 KEYS = {keyspace.prefix: keyspace for keyspace in DECLARED.keyspaces.keyspaces}
 CHANNELS = {channel.prefix: channel for channel in DECLARED.keyspaces.channels}
+# What the agent writes as admin; the API has no use of it.
+OF_THE_AGENT = {prefix for prefix, keyspace in KEYS.items() if keyspace.owner == ADMIN}
 PREFIXES = (*KEYS, *CHANNELS, "rl:")
 OWNER = "stores/keyspaces.py"
 # Who talks to the driver itself: nobody else can reach Redis but through a use.
@@ -76,7 +79,8 @@ def declared_for(use: Use) -> Keyspace | None:
 
 
 def test_every_declared_keyspace_and_channel_has_a_use_and_every_use_a_declaration() -> None:
-    used = {prefix for prefix in (*KEYS, *CHANNELS) if any(use.prefix.startswith(prefix) for use in ALL)}
+    assert [MARKER.startswith(prefix) for prefix in OF_THE_AGENT] == [True]
+    used = OF_THE_AGENT | {prefix for prefix in (*KEYS, *CHANNELS) if any(use.prefix.startswith(prefix) for use in ALL)}
     assert used == {*KEYS, *CHANNELS}
     assert not [use for use in ALL if not use.prefix.startswith((*KEYS, *CHANNELS))]
     assert set(ALL) == {value for value in vars(keyspaces).values() if isinstance(value, Use)}
@@ -97,6 +101,12 @@ def test_a_use_agrees_with_its_declaration(use: Use) -> None:
         for pattern in (*grant.read, *grant.readwrite, *grant.channels)
     }
     assert any(use.key("x").startswith(p.rstrip("*")) or use.key() == p for p in patterns)
+
+
+def test_the_marker_of_a_point_agrees_with_its_declaration() -> None:
+    (keyspace,) = (KEYS[prefix] for prefix in OF_THE_AGENT)
+    assert keyspace.ttl_seconds.minimum <= MARKER_SECONDS <= keyspace.ttl_seconds.maximum
+    assert keyspace.types == ("string",)
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)

@@ -59,6 +59,14 @@ class Held:
     def last(self) -> int:
         return max(self.files)
 
+    @property
+    def oldest(self) -> int:
+        """The number of the first file from which on all are there; it may be from before `base`."""
+        sequence = self.last
+        while sequence - 1 in self.files:
+            sequence -= 1
+        return sequence
+
     def since(self, sequence: int) -> datetime:
         """Return when a file was seen first: a set whose fence began it is not older."""
         return datetime.fromtimestamp(_seen(self.files[sequence]).stat().st_mtime, UTC)
@@ -101,10 +109,15 @@ def hold(data_directory: Path) -> Held:
 def settled(data_directory: Path) -> Iterator[None]:
     """Keep a slice from ending while a set sets its fence, and the other way round.
 
-    So a slice that ends before the moment of a fence has nothing that was written after it.
+    So a slice that ends before the moment of a fence has nothing that was written after it. Raises DbkeepError when the
+    data directory cannot be written to.
     """
-    (data_directory / HELD).mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(data_directory / HELD, os.O_RDONLY | os.O_DIRECTORY)
+    folder = data_directory / HELD
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise DbkeepError(f"{folder}: cannot be made: {error.strerror}; is it the instance's data directory?") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

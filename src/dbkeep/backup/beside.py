@@ -20,11 +20,13 @@ from urllib.parse import quote_plus
 
 from dbkeep.backup.fetch import fetched
 from dbkeep.backup.job import Progress
+from dbkeep.backup.lock import hold
 from dbkeep.backup.references import as_json, compare_here
 from dbkeep.backup.replay_mongodb import carry_on
 from dbkeep.backup.restore import engine_restore
 from dbkeep.backup.restore_mongodb import load, open_part
 from dbkeep.backup.restore_redis import loaded
+from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.settings import LOCAL, BackupHost
 from dbkeep.backup.target import Chosen, Target, choose
@@ -68,7 +70,9 @@ def restore_beside(
     try:
         directory.mkdir(mode=0o711, exist_ok=True)
         directory.chmod(0o711)
-        with fetched(host, store, choice.engines, progress) as source:
+        with fetched(host, store, choice.engines, progress) as source, ExitStack() as kept:
+            for set_id in {one.part.set_id for one in choice.engines.values()}:
+                kept.enter_context(hold(source.sets / set_id / LOCK, f"restore into {directory}", shared=True))
             _check_bytes(source, choice.engines)
             for engine, one in choice.engines.items():
                 progress(f"{engine}: restoring set {one.part.set_id} to {one.at.isoformat()} into {directory}")
@@ -106,6 +110,8 @@ def _check_folder(host: BackupHost, directory: Path) -> None:
     for taken in own:
         if directory.resolve().is_relative_to(taken.resolve()):
             raise UsageError(f"{directory} is in {taken}, which is in use; name another folder")
+    if not directory.parent.is_dir():
+        raise UsageError(f"{directory.parent} is not there; name a folder below one that is")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is there already and not an empty folder; name a new one")
 

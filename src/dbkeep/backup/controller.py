@@ -11,10 +11,12 @@ from dbkeep.backup.declared_stores import declared_stores
 from dbkeep.backup.manifest import set_id_of
 from dbkeep.backup.object_lock_policy import lifecycle, policy
 from dbkeep.backup.recovery_point import skew_seconds
+from dbkeep.backup.retention import Keep
+from dbkeep.backup.score import score
 from dbkeep.backup.settings import ALL, LOCAL, BackupSettings, PostgreSQLBackup, S3StoreSettings
 from dbkeep.engines import NAMES
 from dbkeep.environment import Environment, Host, checkout
-from dbkeep.errors import UsageError
+from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, record, write
 from dbkeep.remote import call
 
@@ -88,11 +90,12 @@ def list_sets(environment: Environment, store: str = LOCAL) -> list[dict[str, An
 
 
 def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]:
-    """Return the sets as `list_sets` does, and as `errors` what is damaged or does not answer, by host."""
+    """Return the sets as `list_sets` does, as `errors` what is damaged or does not answer, by host, and the score."""
     where = placed(environment)
     by_set: dict[str, dict[str, dict[str, Any]]] = {}
     copies: dict[str, set[str]] = {}
     errors: dict[str, list[str]] = {}
+    states: list[dict[str, Any]] = []
     for host in where:
         answer = call(host, ["backup", "list"], {"store": store})
         lines = answer["damaged"] + [state["error"] for state in answer["stores"].values() if state["error"]]
@@ -101,6 +104,7 @@ def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]
         # A store that hosts share names a part to each of them.
         for part in answer["parts"]:
             by_set.setdefault(part["set_id"], {})[part["engine"]] = part
+        states.append(answer)
         for name, state in answer["stores"].items():
             copies.setdefault(name, set()).update(state["parts"])
     expected = {name for names in where.values() for name in names}
@@ -109,7 +113,9 @@ def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]
         names = {f"{found['set_id']}/{engine}" for engine in found["engines"]}
         found["complete"] = expected <= set(found["engines"])
         found["copies"] = sorted(name for name, there in copies.items() if names <= there)
-    return {"sets": sets, "stores": sorted(copies), "errors": errors}
+    newest = next((found for found in reversed(sets) if found["complete"]), None)
+    rated = score(newest, states) if store == LOCAL else None
+    return {"sets": sets, "stores": sorted(copies), "errors": errors, "score": rated}
 
 
 def newest_set(environment: Environment, engines: Sequence[str] = (), store: str = LOCAL) -> str:
@@ -167,13 +173,44 @@ def store_policy(environment: Environment, name: str) -> dict[str, Any]:
     declared = declared_stores(variables.get("backup_stores") or ())
     for store in declared:
         if store.name == name and isinstance(store, S3StoreSettings):
-            keep = variables.get("backup_keep_days", BackupSettings.model_fields["keep_days"].default)
+            kept = ("days", "minimum", "daily", "weekly", "monthly")
+            fields = BackupSettings.model_fields
+            keep = Keep(**{n: int(variables.get(f"backup_keep_{n}", fields[f"keep_{n}"].default)) for n in kept})
             full = variables.get(
                 "backup_postgresql_full_after_days", PostgreSQLBackup.model_fields["full_after_days"].default
             )
-            return {"policy": policy(store), "lifecycle": lifecycle(store, int(keep), int(full))}
+            return {"policy": policy(store), "lifecycle": lifecycle(store, keep.span_days, int(full))}
     names = ", ".join(store.name for store in declared if isinstance(store, S3StoreSettings)) or "none"
     raise UsageError(f"backup_stores of environment {environment.name} has no S3 store {name!r}; there is {names}")
+
+
+def show_set(environment: Environment, set_id: str | None, store: str = LOCAL) -> dict[str, Any]:
+    """Return all that the manifests of a set say, the newest one's without an id.
+
+    Raises UsageError when there is none, DbkeepError when one of its parts is damaged or nobody who may signed it.
+    """
+    found = read_catalog(environment, store)
+    for one in reversed(found["sets"]):
+        if set_id in (None, one["set_id"]):
+            return dict(one)
+    bad = [line for lines in found["errors"].values() for line in lines if set_id and f"{set_id}/" in line]
+    if bad:
+        raise DbkeepError(bad[0])
+    raise UsageError(f"there is no set {set_id or 'yet'} in {store}; `dbkeep backup list` shows what there is")
+
+
+def prune_sets(
+    environment: Environment, *, dry_run: bool = False, on_progress: Show = lambda _: None
+) -> dict[str, Any]:
+    """Let go now, or with `dry_run` only name, what retention does not keep, by host and place."""
+    answers = ask({host: {"dry_run": dry_run} for host in placed(environment)}, "prune", on_progress)
+    return {"dry_run": dry_run, "hosts": {host.name: answer for host, answer in answers.items()}}
+
+
+def sign_sets(environment: Environment, *, dry_run: bool = False, on_progress: Show = lambda _: None) -> dict[str, Any]:
+    """Sign, or with `dry_run` only name, the parts on the hosts that have no signature: `parts` by host."""
+    answers = ask({host: {"dry_run": dry_run} for host in placed(environment)}, "sign", on_progress)
+    return {"dry_run": dry_run, "parts": {host.name: answer["parts"] for host, answer in answers.items()}}
 
 
 def vault_identity(environment: Environment) -> str:

@@ -58,16 +58,20 @@ def view(records: Sequence[Mapping[str, Any]], expected: Iterable[str]) -> dict[
     }
 
 
-def list_points(environment: Environment) -> dict[str, Any]:
+def list_points(environment: Environment, last: int | None = None) -> dict[str, Any]:
     """Return the environment's points, oldest first, each with the places from where all of it is restorable.
+
+    With `last` only so many of the newest of each host; `all` says how many there are.
 
     `local` among them is every engine's own host. `errors` is what is damaged or does not answer, by host.
     """
     where = placed(environment)
     records: dict[str, list[dict[str, Any]]] = {}
     errors: dict[str, list[str]] = {}
+    number = 0
     for host in where:
-        answer = call(host, ["backup", "points"], {})
+        answer = call(host, ["backup", "points"], {"last": last})
+        number = max(number, answer["all"])
         if answer["errors"]:
             errors[host.name] = answer["errors"]
         for point in answer["points"]:
@@ -79,4 +83,5 @@ def list_points(environment: Environment) -> dict[str, Any]:
         # The host itself comes first, the stores after it.
         ordered = sorted(places, key=lambda place: (place != LOCAL, place))
         points.append({**view(found, expected), "restorable_from": ordered})
-    return {"points": sorted(points, key=lambda point: str(point["at"])), "errors": errors}
+    points.sort(key=lambda point: str(point["at"]))
+    return {"points": points[-last:] if last else points, "all": number, "errors": errors}

@@ -113,7 +113,7 @@ def _copy(host: BackupHost, store: Store, again: str | None, result: Result, pro
     points.copy_points(host, store, keys)
     if isinstance(store, DirectoryStore):
         for set_id in prune_copies(host, store):
-            progress(f"set {set_id} removed from store {store.name}: older than {host.settings.keep_days} days")
+            progress(f"set {set_id} removed from store {store.name}: retention lets it go")
         kept = read_copies(store, host.settings.signing_keys)
         if kept:
             points.prune_copies(host, store, kept[0].recovery_point.at)
@@ -214,14 +214,22 @@ def fetch_file(store: Store, stored: StoredFile, target: BinaryIO | None) -> Non
     compare(f"store {store.name}: {stored.name}", digest.size, digest.hexdigest(), stored)
 
 
+def expired_copies(host: BackupHost, store: Store) -> list[str]:
+    """Return the sets of this host's engines in a store that retention lets go, oldest first."""
+    return expired_sets(host, sorted({set_id for set_id, _ in _own_parts(host, store)}))
+
+
+def _own_parts(host: BackupHost, store: Store) -> set[Name]:
+    return {name for name in parts_of(store.sizes("sets/")) if name[1] in host.engines}
+
+
 def prune_copies(host: BackupHost, store: DirectoryStore) -> list[str]:
     """Remove the parts of this host's engines that retention lets go from a directory, and return their set ids.
 
     Files of pgBackRest go when no part that stays needs them. Raises DbkeepError when a manifest there is damaged:
     then nobody knows what it needs.
     """
-    names = {name for name in parts_of(store.sizes("sets/")) if name[1] in host.engines}
-    gone = expired_sets(host, sorted({set_id for set_id, _ in names}))
+    names, gone = _own_parts(host, store), expired_copies(host, store)
     for set_id, engine in names:
         if set_id in gone:
             keys = store.sizes(f"{part_folder(set_id, engine)}/")

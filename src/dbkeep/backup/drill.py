@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -90,22 +91,8 @@ def drill(
         with _folder(root) as folder:
             round_ = _Round(source, parts, identity, folder, dict(claimed or {}), progress, strict=strict)
             round_.run()
-    results = {engine: round_.result(engine) for engine in parts}
-    used = round_.application
-    passed = all(result["passed"] for result in results.values()) and (used is None or used.passed)
-    moments = [part.recovery_point.at for part in parts.values()]
-    observed = {
-        "set_id": chosen,
-        "store": store,
-        "engines": results,
-        "application": used and used.as_json(),
-        "references": round_.references,
-        "stored_bytes": sum(stored.size for part in parts.values() for stored in part.stored_files()),
-        "skew_seconds": skew_seconds(moments),
-        "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
-        "rto_seconds": round(sum(result["rto_seconds"] or 0 for result in results.values()), 3),
-    }
-    evidence = record("drill", started=started, passed=passed, observed=observed)
+    observed = {"set_id": chosen, "store": store, **round_.observed(started)}
+    evidence = record("drill", started=started, passed=round_.passed, observed=observed)
     write(evidence, host.settings.evidence)
     return evidence
 
@@ -148,7 +135,7 @@ class _Round:
                 with self.proofs[engine].caught():
                     self._restore(engine, authority, running)
             self._compare_references()
-            for engine in self.claimed.keys() & self.copies.keys():
+            for engine in [name for name in self.copies if name in self.claimed]:
                 self.progress(f"{engine}: attacking the copy as every role")
                 with self.proofs[engine].caught():
                     self._reprove(engine)
@@ -197,6 +184,25 @@ class _Round:
     def _stop(self, engine: str, running: ExitStack) -> None:
         with self.proofs[engine].caught():
             running.close()
+
+    @property
+    def passed(self) -> bool:
+        proofs = [*self.proofs.values(), *([self.application] if self.application else [])]
+        return all(proof.passed for proof in proofs)
+
+    def observed(self, started: datetime) -> dict[str, Any]:
+        """Return what evidence of the drill, begun at `started`, holds."""
+        results = {engine: self.result(engine) for engine in self.parts}
+        moments = [part.recovery_point.at for part in self.parts.values()]
+        return {
+            "engines": results,
+            "application": self.application and self.application.as_json(),
+            "references": self.references,
+            "stored_bytes": sum(stored.size for part in self.parts.values() for stored in part.stored_files()),
+            "skew_seconds": skew_seconds(moments),
+            "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
+            "rto_seconds": round(sum(result["rto_seconds"] or 0 for result in results.values()), 3),
+        }
 
     def result(self, engine: str) -> dict[str, Any]:
         part, proof = self.parts[engine], self.proofs[engine]

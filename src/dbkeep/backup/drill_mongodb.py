@@ -8,7 +8,7 @@ from typing import Any
 
 from dbkeep.backup.drill_copy import Copy, Serving
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.mongodb import list_collections, shape
+from dbkeep.backup.mongodb import collection_digests, list_collections, shape
 from dbkeep.backup.proof import Proof
 from dbkeep.backup.restore_mongodb import load, open_part
 from dbkeep.backup.settings import BackupHost
@@ -51,6 +51,7 @@ def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
         stored = [collection.name for collection in collections if collection.kind != "view"]
         observed = {f"{database}.{name}": client[database][name].count_documents({}) for name in stored}
         proof.counts("documents", part.counts, observed)
+        proof.digests("documents", part.digests, collection_digests(client, collections))
         expected, found = part.details["shape"], shape(collections)
         for name in sorted(expected.keys() | found.keys()):
             proof.equal(f"validator, options and indexes of {name}", expected.get(name), found.get(name))

@@ -16,6 +16,7 @@ from dbkeep.backup.manifest import Part
 from dbkeep.backup.postgresql import server_version, shape
 from dbkeep.backup.proof import Proof
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.table_digests import digest, prepare_session
 from dbkeep.backup.target_postgresql import restore_files
 from dbkeep.errors import DbkeepError
 from dbkeep.ports import LOOPBACK, free_port
@@ -62,6 +63,9 @@ def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
     with connect(reached) as connection:
         found = counts(reached)
         proof.counts("rows", part.counts, found)
+        prepare_session(connection)
+        observed = {name: digest(connection, name) for name in part.digests if name in found}
+        proof.digests("rows", part.digests, observed)
         proof.equal("tables, columns, row security and policies", part.details["shape"], shape(connection))
         _prove_row_security(connection, part, found, host.with_postgresql()[0].application_role, proof)
         _compare_structures(connection, reached, proof)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dbkeep.backup.drill_copy import Copy, Serving
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.proof import Proof
-from dbkeep.backup.redis import instance_counts
+from dbkeep.backup.redis import dump_digest, instance_counts
 from dbkeep.backup.restore_redis import open_part
 from dbkeep.backup.settings import BackupHost
 from dbkeep.ports import free_ports
@@ -30,6 +30,8 @@ def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof:
     live = host.with_redis()[1]
     dump = open_part(host.sets / part.set_id / part.engine, part, identity, serving.folder, live)
     name = part.details["instance"]
+    with dump.open("rb") as stream:
+        proof.digests("dump", part.digests, {name: dump_digest(stream)})
     ports = dict(zip(live.instances, free_ports(len(live.instances)), strict=True))
     files = serving.authority.issue("redis", ("redis", "nobody"))[:2]
     program = sandbox.find_program(live.server, live.command)

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 from dbkeep.backup.sealed_file import read_identities, seal
+from dbkeep.backup.signature import public_pem
 from dbkeep.environment import Environment, checkout
 from dbkeep.errors import UsageError
 
@@ -15,7 +16,9 @@ KIT = Path("docs/recovery-kit.md")
 
 
 def write_escrow(environment: Environment, path: Path) -> list[str]:
-    """Seal the inventory, its secrets in clear and the recovery kit into `path`; return the operators' public keys.
+    """Seal inventory, secrets in clear, public signing keys and recovery kit into `path`; return who opens it.
+
+    Those are the operators' public keys.
 
     The vault's own identity is not among them: it lies inside. Raises UsageError when there is no other recipient.
     """
@@ -41,6 +44,8 @@ def _archive(environment: Environment) -> bytes:
     with tarfile.open(fileobj=content, mode="w") as archive:
         _add(archive, "escrow/README.md", (checkout() / KIT).read_bytes())
         _add(archive, "escrow/secrets.json", json.dumps(environment.secrets, indent=2).encode())
+        for number, key in enumerate(environment.variables.get("backup_signing_keys") or (), start=1):
+            _add(archive, f"escrow/signing-keys/{number}.pem", public_pem(key).encode())
         for file in sorted(environment.path.rglob("*")):
             if file.is_file():
                 name = f"escrow/inventory/{environment.name}/{file.relative_to(environment.path)}"

@@ -62,7 +62,7 @@ class Job:
             seconds=round((now() - self.started).total_seconds(), 3),
             recipients=self.settings.recipients,
             signed_by=public_half(read_key_file(self.settings.signing_key_file)),
-            tools={"dbkeep": version("dbkeep"), **tools},
+            tools={**{name: version(name) for name in ("dbkeep", "pyrage", "zstandard")}, **tools},
             fingerprint=_fingerprint(shape),
             fingerprints={kind: _fingerprint(of_kind) for kind, of_kind in shape.items()},
             details={**details, "shape": shape},

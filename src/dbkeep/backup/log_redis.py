@@ -46,7 +46,7 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
             held = hold(backup.data_directory)
         sizes = {sequence: path.stat().st_size for sequence, path in held.files.items()}
     continued = newest if newest and not lost else None
-    start = Position.parse(continued.last) if continued else Position(held.incarnation, held.first, 0)
+    start = Position.parse(continued.last) if continued else Position(held.incarnation, held.oldest, 0)
     last = Position(held.incarnation, held.last, sizes[held.last])
     ended_at = end_after(newest, complete)
     pieces, files = _seal(host, held, start, sizes, slice_name(ended_at))

@@ -6,6 +6,7 @@ Reads are snapshot reads at an explicit cluster time, so no writer is blocked an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,12 +38,13 @@ ATTEMPTS = 3
 
 @dataclass
 class Dump:
-    """One dump: `chunks` is the archive, `counts` fills while it is read."""
+    """One dump: `chunks` is the archive, `counts` and `digests` fill while it is read."""
 
     client: Client
     database: str
     at: Timestamp
     counts: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     collections: list[Collection] = field(default_factory=list)
 
     def chunks(self) -> Iterator[bytes]:
@@ -67,12 +69,14 @@ class Dump:
     def _collection(self, session: ClientSession, collection: Collection, at: Timestamp | None) -> Iterator[bytes]:
         writer = NamespaceWriter(collection.namespace)
         yield writer.start()
-        count = 0
+        count, digest = 0, hashlib.sha256()
         for documents, number in _batches(self.client, session, collection, at):
             count += number
+            digest.update(documents)
             yield writer.add(documents)
         yield writer.end()
-        self.counts[f"{collection.database}.{collection.name}"] = count
+        name = f"{collection.database}.{collection.name}"
+        self.counts[name], self.digests[name] = count, f"sha256:{digest.hexdigest()}"
 
 
 def _batches(
@@ -96,6 +100,22 @@ def _batches(
         if not cursor_id:
             return
         command = {"getMore": cursor_id, "collection": collection.name, "batchSize": BATCH_DOCUMENTS}
+
+
+def collection_digests(client: Client, collections: list[Collection]) -> dict[str, str]:
+    """Return the digest of the documents of each collection in its own order, as a dump makes it on the way.
+
+    A collection that was filled in that order, and not written to since, has the same digest.
+    """
+    found = {}
+    with client.start_session(causal_consistency=False) as session:
+        for collection in collections:
+            if collection.kind != "view":
+                digest = hashlib.sha256()
+                for documents, _ in _batches(client, session, collection, None):
+                    digest.update(documents)
+                found[f"{collection.database}.{collection.name}"] = f"sha256:{digest.hexdigest()}"
+    return found
 
 
 def list_collections(client: Client, database: str) -> list[Collection]:
@@ -207,12 +227,14 @@ def _why_again(error: PyMongoError | CollectionGoneError) -> str:
 
 def _part(job: Job, point: Fence, dump: Dump, stored: StoredFile) -> Part:
     own = {name: count for name, count in dump.counts.items() if name.startswith(f"{dump.database}.")}
+    digests = {name: dump.digests[name] for name in sorted(own)}
     return job.part(
         point,
         server_version=job.facts["version"],
         stored_bytes=stored.size,
         files=(stored,),
         counts=Count.exact(own),
+        digests=digests,
         shape=shape(dump.collections),
         tools={"archive": "mongodump 0.1"},
         details={

@@ -12,6 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from dbkeep.backup.object_lock_policy import CANARY, CANARY_DAYS, lifecycle
+from dbkeep.backup.retention import Keep
 from dbkeep.backup.s3_store import S3Store, locked_for
 from dbkeep.backup.settings import BackupSettings
 
@@ -70,7 +71,7 @@ def prepare(store: S3Store, settings: BackupSettings) -> list[str]:
             "the bucket cannot be made",
             lambda: store.client.create_bucket(**bucket, **place, ObjectLockEnabledForBucket=True),
         )
-        rules = lifecycle(store.settings, settings.keep_days, store.chain_days)
+        rules = lifecycle(store.settings, Keep.of(settings).span_days, store.chain_days)
         store.ask(
             "the lifecycle cannot be set",
             lambda: store.client.put_bucket_lifecycle_configuration(**bucket, LifecycleConfiguration=rules),

@@ -38,12 +38,13 @@ def policy(store: S3StoreSettings) -> dict[str, Any]:
     }
 
 
-def lifecycle(store: S3StoreSettings, keep_days: int, full_after_days: int) -> dict[str, Any]:
+def lifecycle(store: S3StoreSettings, span_days: int, full_after_days: int) -> dict[str, Any]:
     """Return the bucket's lifecycle: the store itself lets sets go, because the host's key may not.
 
-    Files of pgBackRest stay `full_after_days` longer, because later backups build on them.
+    `span_days` is for how long retention may keep a set: a bucket knows ages only. Files of pgBackRest stay
+    `full_after_days` longer, because later backups build on them.
     """
-    days = max(store.lock_days, keep_days) + 1
+    days = max(store.lock_days, span_days) + 1
     return {
         "Rules": [
             _rule(f"dbkeep {name}", f"{store.prefix}{name}", kept)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.files import open_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,15 @@ class PgBackRest:
         program = shutil.which("pgbackrest", path=os.defpath)
         if program is None:
             raise UsageError("pgbackrest is not installed; run playbooks/site.yml")
+        self._require_closed()
         done = subprocess.run(
             ["setpriv", "--pdeathsig", "TERM", "--", program, command, *options],
             cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # with another passphrase it repeats what it read, which is no text
             check=False,
             **self._identity(),
         )
@@ -54,6 +57,18 @@ class PgBackRest:
             reason = error_line(done.stderr or done.stdout)
             raise DbkeepError(f"pgbackrest {command} of stanza {self.stanza} failed: {reason}")
         return str(done.stdout)
+
+    def _require_closed(self) -> None:
+        """Raise UsageError when the configuration, which holds the key, is missing or open to others."""
+        try:
+            mode = open_mode(self.configuration)
+        except OSError as error:
+            raise UsageError(f"{self.configuration}: {error.strerror}; run playbooks/site.yml") from None
+        if mode:
+            raise UsageError(
+                f"{self.configuration} has mode {mode}, so others can read or change the repository's key: "
+                "begin a new repository with a new key, and run playbooks/site.yml"
+            )
 
     def _identity(self) -> dict[str, Any]:
         if os.geteuid() != 0:
@@ -81,7 +96,14 @@ class PgBackRest:
 
         Raises DbkeepError when the stanza is missing or broken.
         """
-        stanza = dict(json.loads(self.run("info", "--output=json"))[0])
+        try:
+            stanza = dict(json.loads(self.run("info", "--output=json"))[0])
+        except ValueError:
+            # With another passphrase pgBackRest puts what it read into its answer as it is.
+            raise DbkeepError(
+                f"pgbackrest info of stanza {self.stanza}: its answer cannot be read; was the repository enciphered "
+                "with another passphrase (repo1-cipher-pass)?"
+            ) from None
         status = stanza["status"]
         # Code 2 is "no valid backups": right for a stanza that is new (pgBackRest, src/command/info/info.c).
         if status["code"] not in (0, 2):

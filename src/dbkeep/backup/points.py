@@ -167,7 +167,7 @@ def read_points(host: BackupHost, damaged: list[str] | None = None) -> list[Poin
 def find_points(host: BackupHost, name: str, store: Store | None = None) -> list[Point]:
     """Return the records of point `name` in the repository or a store: one for each host that set it.
 
-    Raises DbkeepError when one is damaged, StoreError.
+    Raises DbkeepError when one is damaged, or one in a store is not signed by a host of the environment, StoreError.
     """
     check_name(name)
     keys = host.settings.signing_keys

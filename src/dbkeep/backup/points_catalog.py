@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from dbkeep.backup.copies import local_parts, parts_of
 from dbkeep.backup.manifest import Part, read_sets
 from dbkeep.backup.points import Point, point_keys, read_points
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.slices import Slice, read_slices
+from dbkeep.backup.slices import Slice, local_keys, read_slice, slice_name
 from dbkeep.backup.store import open_store
 from dbkeep.errors import DbkeepError
 
@@ -62,18 +63,17 @@ def reach(parts: Iterable[Part], slices: Iterable[Slice]) -> Reach:
     return Reach(tuple(sorted(part.recovery_point.at for part in parts)), tuple(runs))
 
 
-def points_catalog(host: BackupHost) -> dict[str, Any]:
+def points_catalog(host: BackupHost, last: int | None = None) -> dict[str, Any]:
     """Return this host's points, oldest first, each with the places from where every one of its engines is restorable.
 
+    With `last` only so many of the newest: of the log no more is read than they need. `all` says how many there are.
     `errors` has a line for every record that is damaged and every store that does not answer.
     """
     errors: list[str] = []
-    sets = read_sets(host.sets, host.settings.signing_keys, errors)
-    parts = [part for found in sets for part in found.values()]
-    slices = {
-        engine: read_slices(host.settings.repository, engine, host.settings.signing_keys, errors)
-        for engine in host.engines
-    }
+    parts = [p for found in read_sets(host.sets, host.settings.signing_keys, errors) for p in found.values()]
+    every = read_points(host, errors)
+    points = every[-last:] if last else every
+    slices = {engine: _slices(host, engine, _since(parts, points), errors) for engine in host.engines}
     places = {LOCAL: Place(_reaches(host, parts, slices, set(local_parts(host)), None))}
     for settings in host.settings.stores:
         try:
@@ -82,10 +82,35 @@ def points_catalog(host: BackupHost) -> dict[str, Any]:
         except DbkeepError as error:
             errors.append(str(error))
     rows = []
-    for point in read_points(host, errors):
+    for point in points:
         sources = [name for name, place in places.items() if place.restores(point)]
         rows.append(point.model_dump(mode="json") | {"at": point.at.isoformat(), "restorable_from": sources})
-    return {"points": rows, "errors": errors}
+    return {"points": rows, "all": len(every), "errors": errors}
+
+
+def _since(parts: Iterable[Part], points: Sequence[Point]) -> datetime | None:
+    """Return from which moment on the log matters to the points: each engine has its newest set before the first one.
+
+    None when it is all of it.
+    """
+    oldest: dict[str, datetime] = {}
+    for part in sorted(parts, key=lambda part: part.recovery_point.at):
+        if not points or part.recovery_point.at <= points[0].began_at or part.engine not in oldest:
+            oldest[part.engine] = part.recovery_point.at
+    return min(oldest.values(), default=None)
+
+
+def _slices(host: BackupHost, engine: str, since: datetime | None, errors: list[str]) -> list[Slice]:
+    """Return the slices of an engine that end at `since` or later, oldest first; why one is not goes to `errors`."""
+    repository = host.settings.repository
+    found = []
+    for key in local_keys(repository, engine):
+        if since is None or PurePosixPath(key).stem >= slice_name(since):
+            try:
+                found.append(read_slice(repository, key, host.settings.signing_keys))
+            except DbkeepError as error:
+                errors.append(str(error))
+    return found
 
 
 def _reaches(

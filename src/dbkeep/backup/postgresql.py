@@ -15,6 +15,7 @@ from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql_engine import engine_here, engine_of
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import read_slices
+from dbkeep.backup.table_digests import TableDigests
 from dbkeep.backup.wal_archive import archive_segment, timeline_of, wait_until_archived, write_transaction
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql import counts
@@ -72,12 +73,15 @@ def prepare(job: Job) -> None:
     """Take the physical backup. Raises DbkeepError when the engine fails or finds damaged pages."""
     job.facts["taken"] = engine_here(job.host).take(job)
     job.facts["before"] = counts(job.host.with_postgresql()[1])
+    job.facts["digests"] = TableDigests(job.host.with_postgresql()[1])
 
 
 def fence(job: Job) -> Fence:
     """Set the restore point named after the set."""
     name = f"dbkeep_{job.set_id}"
-    at, job.facts["lsn"], job.facts["segment"] = _restore_point(job.host, name)
+    with job.facts["digests"].kept() as views:
+        views.look()
+        at, job.facts["lsn"], job.facts["segment"] = _restore_point(job.host, name)
     return Fence(at=at, name=name)
 
 
@@ -109,12 +113,14 @@ def collect(job: Job, point: Fence) -> Part:
     Raises DbkeepError when archiving does not deliver it in time.
     """
     engine, taken, segment = engine_here(job.host), job.facts["taken"], job.facts["segment"]
-    after = counts(job.host.with_postgresql()[1])
-    with connect(job.host.with_postgresql()[1]) as connection:
+    with job.facts["digests"] as views, connect(job.host.with_postgresql()[1]) as connection:
+        views.look()
+        after = counts(job.host.with_postgresql()[1])
         wait_until_archived(connection, archive_segment(connection))
         version = server_version(connection)
         identifier = system_identifier(connection)
         found = shape(connection)
+        digests = views.read(job.host.with_postgresql()[0].digest_mebibytes)
         archive = engine.archive(job.host, connection)
     if missing := archive.missing(taken.first_segment, segment):
         raise DbkeepError(
@@ -128,6 +134,7 @@ def collect(job: Job, point: Fence) -> Part:
         files=engine.files(job, taken, archive),
         repository_files=repository_files,
         counts=Count.between(job.facts["before"], after),
+        digests=digests,
         shape=found,
         tools=taken.tools,
         details={

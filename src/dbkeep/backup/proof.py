@@ -44,6 +44,8 @@ class Proof:
             yield
         except DbkeepError as error:
             self.error = self.error or str(error)
+        except OSError as error:  # a full disk, most likely: the copies need as much as the set
+            self.error = self.error or f"{error.filename}: {error.strerror}; look at the space left on the disk"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -72,3 +74,8 @@ class Proof:
             found = observed.get(name, 0)
             self.that(f"{unit} of {name}", str(count), found, count.holds(found))
         self.equal(f"nothing beside the manifest's {unit}", [], sorted(observed.keys() - expected.keys()))
+
+    def digests(self, unit: str, expected: dict[str, str], observed: dict[str, str]) -> None:
+        """Assert that what has a digest in the manifest has the same one on the copy."""
+        for name, digest in expected.items():
+            self.equal(f"digest of the {unit} of {name}", digest, observed.get(name))

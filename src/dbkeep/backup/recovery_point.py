@@ -12,6 +12,8 @@ from threading import Barrier, BrokenBarrierError
 from dbkeep.backup.job import Fence
 
 CONNECT_SECONDS = 15
+# Nobody waits longer for a moment that another host's clock named.
+LONGEST_WAIT = 30.0
 
 
 class Gate:
@@ -30,7 +32,8 @@ class Gate:
         with suppress(BrokenBarrierError):
             self._barrier.wait()
         if self._moment:
-            time.sleep(max(0.0, (self._moment - datetime.now(UTC)).total_seconds()))
+            left = (self._moment - datetime.now(UTC)).total_seconds()
+            time.sleep(min(max(0.0, left), LONGEST_WAIT))
         self._passed.append(datetime.now(UTC))
 
     def give_up(self) -> None:

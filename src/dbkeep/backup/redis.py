@@ -7,6 +7,7 @@ redis-check-rdb reading the very file that is stored.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -104,6 +105,7 @@ def collect(job: Job, point: Fence) -> Part:
         stored_bytes=stored.size,
         files=(stored,),
         counts=Count.between(job.facts["before"], after),
+        digests={name: checked.digest},
         shape={"functions": job.facts["functions"]},
         tools={"dump": "rdb"},
         not_backed_up=tuple(sorted(other for other in settings.instances if other != name)),
@@ -146,22 +148,24 @@ def check_dump(stream: BinaryIO, settings: RedisSettings) -> tuple[int, int]:
 class CheckedDump:
     """An RDB file that the server's own tool reads along with whoever reads its `blocks`.
 
-    After the last one `keys` says how many there are and `expires` how many of them expire.
+    After the last one `keys` says how many there are, `expires` how many of them expire, and `digest` is as
+    `dump_digest` makes it.
     """
 
     def __init__(self, stream: BinaryIO, settings: RedisSettings) -> None:
         self._stream = stream
         self._tool = check_tool(settings, "rdb")
         self.keys = self.expires = 0
+        self.digest = ""
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the content; raises DbkeepError after it when the tool finds it damaged."""
-        with subprocess.Popen(
-            [*self._tool, "/dev/stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False
-        ) as process:
+        with subprocess.Popen([*self._tool, "/dev/stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin is not None  # noqa: S101 - for the type checker
             assert process.stdout is not None  # noqa: S101 - for the type checker
+            digest = hashlib.sha256()
             while block := self._stream.read(BLOCK):
+                digest.update(block)
                 # A tool that has found damage reads no more.
                 with suppress(BrokenPipeError):
                     process.stdin.write(block)
@@ -175,6 +179,7 @@ class CheckedDump:
             name = Path(self._tool[-1]).name
             raise DbkeepError(f"redis: the dump is damaged: {name} says {reason}; save again")
         self.keys, self.expires = found["keys read"], found["expires"]
+        self.digest = f"sha256:{digest.hexdigest()}"
 
 
 def check_tool(settings: RedisSettings, kind: str) -> list[str]:
@@ -198,6 +203,14 @@ def _open_base(job: Job, point: Fence) -> BinaryIO:
     raise DbkeepError(f"redis {_instance(job)[0]}: the append-only file was rewritten again meanwhile; try again")
 
 
+def dump_digest(stream: BinaryIO) -> str:
+    """Return the digest of a whole dump, as a set has it: it stands for all keys of its instance at once."""
+    digest = hashlib.sha256()
+    while block := stream.read(BLOCK):
+        digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
 def _data_directory(job: Job) -> Path:
     return job.host.with_redis()[0].data_directory
 
@@ -215,7 +228,7 @@ def _wait(reached: Callable[[], bool], seconds: float = SAVE_SECONDS) -> None:
     while not reached():
         if time.monotonic() > deadline:
             raise DbkeepError(f"redis: a save runs for more than {seconds} s; look at the disk of the host")
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 def _info(client: redis.Redis, section: str) -> dict[str, Any]:

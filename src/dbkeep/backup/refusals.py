@@ -37,7 +37,8 @@ def refuse(host: BackupHost, part: Part, identity: str, folder: Path, proof: Pro
         other = str(pyrage.x25519.Identity.generate())
         _expect(proof, "another identity", "does not open it", unsealed(repository, other))
     else:
-        _expect(proof, "another passphrase", "", lambda: _with_another_passphrase(host, folder))
+        stanza = f"stanza {host.with_postgresql()[0].stanza}"
+        _expect(proof, "another passphrase", stanza, lambda: _with_another_passphrase(host, folder))
     path = copies / stored.name
     path.parent.mkdir(mode=0o700, parents=True)
     shutil.copyfile(repository / stored.name, path)
@@ -90,6 +91,9 @@ def _decrypted(path: Path, target: Path, identity: str) -> None:
             pyrage.decrypt_io(source, out, keys)
     except pyrage.DecryptError as error:
         raise DbkeepError(f"{path}: decrypt: {error}") from None
+    except OSError as error:
+        # What age finds in the payload comes as an error of reading that has no number; a full disk has one.
+        raise DbkeepError(f"{path}: {error.strerror if error.errno else f'decrypt: {error}'}") from None
 
 
 def _with_another_passphrase(host: BackupHost, folder: Path) -> None:

@@ -141,10 +141,12 @@ class Batch:
             # Accounts are dumped a moment after the point: a user that is gone in the dump needs no change any more.
             self._apply([operation.operation], allowed=UPDATE_FAILED)
         else:
-            self._waiting.append(operation.operation)
-            self._size += len(operation.operation["o"].raw)
-            if len(self._waiting) >= BATCH_OPERATIONS or self._size >= BATCH_BYTES:
+            size = len(operation.operation["o"].raw)
+            # A batch is one document of the server's, and one operation alone may fill it.
+            if len(self._waiting) >= BATCH_OPERATIONS or self._size + size > BATCH_BYTES:
                 self.flush()
+            self._waiting.append(operation.operation)
+            self._size += size
 
     def flush(self) -> None:
         if self._waiting:

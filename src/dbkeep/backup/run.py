@@ -173,7 +173,7 @@ def remove_unfinished(sets: Path) -> None:
 def prune(host: BackupHost, progress: Progress) -> list[str]:
     """Remove the sets that retention lets go and return their ids; a set in use by a drill or check stays.
 
-    pgBackRest keeps its backups by the same number of days (repo1-retention-full-type=time), never fewer.
+    pgBackRest keeps its backups for as many days as retention may keep a set (repo1-retention-full-type=time).
     """
     ids = expired_sets(host, set_ids(host.sets))
     removed = []
@@ -184,7 +184,7 @@ def prune(host: BackupHost, progress: Progress) -> list[str]:
         except BusyError:
             progress(f"set {set_id} is in use and stays until the next run")
             continue
-        progress(f"set {set_id} removed: older than {host.settings.keep_days} days")
+        progress(f"set {set_id} removed: retention lets it go")
         removed.append(set_id)
     if removed and host.settings.postgresql:
         from dbkeep.backup.postgresql_engine import engine_here  # noqa: PLC0415 - hosts without it do not load its driver

@@ -93,6 +93,14 @@ class S3Store:
 
         self.ask(f"{key}: cannot be got", download)
 
+    def is_locked(self, key: str) -> bool:
+        if not self.settings.lock_days:
+            return False
+        where = {"Bucket": self.settings.bucket, "Key": self.settings.prefix + key}
+        found = self.ask(f"{key}: cannot be looked at", lambda: self.client.head_object(**where))
+        until = found.get("ObjectLockRetainUntilDate")
+        return found.get("ObjectLockMode") == "COMPLIANCE" and until is not None and until > now()
+
     def discard_unfinished(self, engines: tuple[str, ...]) -> None:
         start = len(self.settings.prefix)
         where = {"Bucket": self.settings.bucket, "Prefix": self.settings.prefix}

@@ -21,6 +21,8 @@ SIGNING_KEY = Path("/etc/dbkeep/secrets/backup-signing-key")
 class PostgreSQLBackup(Settings):
     """The engine that backs the cluster up, pgBackRest's stanza of it, and the cluster's own place and service.
 
+    Tables with at most `digest_mebibytes` in all have digests in the manifest, the smallest first.
+
     `archive_seconds` is how old WAL may get before it is cut off and goes to the stores with the next slice.
     """
 
@@ -32,6 +34,7 @@ class PostgreSQLBackup(Settings):
     data_directory: Path
     service: str
     full_after_days: int = Field(default=7, ge=1)
+    digest_mebibytes: int = Field(default=256, ge=0)
     differential_after_days: int = Field(default=1, ge=1)
     archive_seconds: int = Field(default=30, ge=0)
     os_user: str = "postgres"
@@ -125,6 +128,9 @@ class BackupSettings(Settings):
     ship_seconds: int = Field(default=20, ge=1, le=3600)
     keep_days: int = Field(default=14, ge=1)
     keep_minimum: int = Field(default=2, ge=1)
+    keep_daily: int = Field(default=0, ge=0)
+    keep_weekly: int = Field(default=0, ge=0)
+    keep_monthly: int = Field(default=0, ge=0)
     stores: tuple[StoreSettings, ...] = ()
     postgresql: PostgreSQLBackup | None = None
     mongodb: MongoDBBackup | None = None

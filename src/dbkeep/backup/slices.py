@@ -153,10 +153,10 @@ def read_slices(
 def remove_unfinished(repository: Path, engine: str) -> None:
     """Remove what a killed cut left: files of which there is no record. The caller is the only one that cuts."""
     folder = repository / log_folder(engine)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        name = path.name.partition("Z.")[0] + "Z"
-        if path.is_file() and not (folder / f"{name}{SUFFIX}").exists():
-            path.unlink()
+    names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    for name in names:
+        if f"{name.partition('Z.')[0]}Z{SUFFIX}" not in names:
+            (folder / name).unlink()
 
 
 def newest_slice(repository: Path, engine: str, signing_keys: Sequence[str]) -> Slice | None:

@@ -7,6 +7,7 @@ touch those of another one: a copy is made after a set is complete, for every st
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,9 @@ class Store(Protocol):
 
     def get(self, key: str, target: BinaryIO) -> None:
         """Write the file's content to `target`, in bounded memory. Raises StoreError, also when there is none."""
+
+    def is_locked(self, key: str) -> bool:
+        """Say whether nobody can delete the file now, as the store says. Raises StoreError."""
 
     def discard_unfinished(self, engines: tuple[str, ...]) -> None:
         """Remove what killed copies of these engines' files left. The caller is the only one that copies them."""
@@ -86,6 +90,9 @@ class DirectoryStore:
         except OSError as error:
             raise self._error(f"{self._root / key}: cannot be read", error) from None
 
+    def is_locked(self, key: str) -> bool:  # noqa: ARG002 - a directory locks nothing
+        return False
+
     def remove(self, key: str) -> None:
         """Remove one file, and its folder when that is empty then. Raises StoreError."""
         path = self._root / key
@@ -101,10 +108,13 @@ class DirectoryStore:
             self.remove(key)
 
     def _keys(self, prefix: str) -> Iterator[str]:
-        for path in (self._root / prefix.rpartition("/")[0]).rglob("*"):
-            key = str(path.relative_to(self._root))
-            if key.startswith(prefix) and path.is_file():
-                yield key
+        # A log has many thousand files: their names alone are looked at.
+        for folder, _, names in os.walk(self._root / prefix.rpartition("/")[0]):
+            inside = os.path.relpath(folder, self._root)
+            for name in names:
+                key = name if inside == os.curdir else f"{inside}/{name}"
+                if key.startswith(prefix):
+                    yield key
 
     def _require_mounted(self) -> None:
         try:

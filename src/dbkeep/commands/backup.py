@@ -18,6 +18,7 @@ from dbkeep.backup.controller import (
     verify_set,
 )
 from dbkeep.backup.escrow import write_escrow
+from dbkeep.backup.score import text as score_text
 from dbkeep.backup.settings import ALL, LOCAL
 from dbkeep.commands.backup_options import (
     console,
@@ -28,6 +29,7 @@ from dbkeep.commands.backup_options import (
     show,
     store_option,
 )
+from dbkeep.commands.backup_sets import prune_command, show_command, sign_command
 from dbkeep.commands.points import mark_command, points_command, references_command
 from dbkeep.environment import read_environment
 
@@ -40,6 +42,8 @@ def backup_group() -> None:
 backup_group.add_command(mark_command)
 backup_group.add_command(points_command)
 backup_group.add_command(references_command)
+for command in (show_command, prune_command, sign_command):
+    backup_group.add_command(command)
 
 
 @backup_group.command("run")
@@ -78,6 +82,8 @@ def list_command(environment_name: str, as_json: bool, store: str) -> None:
         console.print(f"{one['set_id']}  {one['recovery_point']}  {skew:>13}  {size:>9}  {names}{copies}")
     if not found["sets"]:
         console.print("no backup set yet; take one with `dbkeep backup run`")
+    if found["score"]:
+        console.print(score_text(found["score"]))
     for host, errors in found["errors"].items():
         for error in errors:
             console.print(f"{host}: {error}")

@@ -44,14 +44,13 @@ def points_command(environment_name: str, as_json: bool, show_all: bool) -> None
 
     Exit 1: some records cannot be read, or a store does not answer.
     """
-    found = list_points(read_environment(environment_name))
+    found = list_points(read_environment(environment_name), None if show_all else SHOWN)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         raise SystemExit(1 if found["errors"] else 0)
-    shown = found["points"] if show_all else found["points"][-SHOWN:]
-    if len(shown) < len(found["points"]):
-        console.print(f"{len(found['points']) - len(shown)} older ones: --all shows them")
-    for point in shown:
+    if found["all"] > len(found["points"]):
+        console.print(f"{found['all'] - len(found['points'])} older ones: --all shows them")
+    for point in found["points"]:
         names = ", ".join(point["engines"]) + ("" if point["complete"] else " (not complete)")
         places = ", ".join(point["restorable_from"]) or "NOWHERE"
         console.print(f"{point['name']}  {point['at']}  {skew(point):>24}  {names}  restorable from: {places}")

@@ -76,6 +76,7 @@ def _waivers() -> dict[str, Any]:
     reasons = {
         "MG-VER-01": "a lab runs MongoDB 6.0.5, the newest real server that a package index carries",
         "BK-07": "a lab is one machine: there is nothing off it to copy backups to",
+        "BK-09": "a lab has no stores: its only copy is on its host",
     }
     expires = datetime.now(UTC).date() + timedelta(days=WAIVED_DAYS)
     return {

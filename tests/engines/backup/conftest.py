@@ -27,10 +27,11 @@ from dbkeep.sandbox import mongodb as mongodb_sandbox
 from dbkeep.sandbox import postgresql as postgresql_sandbox
 from dbkeep.sandbox import redis as redis_sandbox
 from dbkeep.secrets import age_recipient
-from dbkeep.settings import RedisInstance
+from dbkeep.settings import MongoDBSettings, PostgreSQLSettings, RedisInstance
 
 from ... import signing
 
+ENGINES = ("postgresql", "mongodb", "redis")
 STATE = {"appendonly": "yes", "aof-timestamp-enabled": "yes"}
 CANARY = "canary-9f1c2ab7"
 
@@ -94,7 +95,7 @@ def site(folder: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
+def make_site(folder: Path, identity: str | None = None, engines: tuple[str, ...] = ENGINES) -> Iterator[Site]:
     """A host with empty engines and a new stanza below `folder`; its sets open with `identity`, or one of its own."""
     configuration = write_pgbackrest(folder)
     archive = f"pgbackrest --config={configuration} --stanza=chat archive-push %p"
@@ -104,11 +105,13 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
         "mongodb": SandboxService(lambda: mongodb_sandbox.start(folder / "mongo", initiate=False)),
         "redis": SandboxService(lambda: redis_sandbox.start(folder / "redis", {"state": STATE, "cache": {}})),
     }
+    services = {name: services[name] for name in engines}
     identity = identity or str(pyrage.x25519.Identity.generate())
     try:
         for service in services.values():
             service.start()
-        mongodb_sandbox._initiate(services["mongodb"].settings, None)
+        if "mongodb" in engines:
+            mongodb_sandbox._initiate(services["mongodb"].settings, None)
         settings = backup_settings(
             folder,
             identity,
@@ -119,9 +122,10 @@ def make_site(folder: Path, identity: str | None = None) -> Iterator[Site]:
                 data_directory=folder / "mongo" / "data", service="mongod", keyfile=None, os_user="root"
             ),
             redis=RedisBackup(data_directory=folder / "redis" / "state", service="redis"),
-        )
+        ).model_copy(update=dict.fromkeys(set(ENGINES) - set(engines)))
         host = BackupHost(settings, **{name: service.settings for name, service in services.items()})
-        stanza_create(configuration)
+        if "postgresql" in engines:
+            stanza_create(configuration)
         yield Site(folder, host, identity, services)
     finally:
         for service in services.values():
@@ -143,7 +147,7 @@ def backup_settings(folder: Path, identity: str, **engines: Any) -> BackupSettin
 
 def write_pgbackrest(folder: Path) -> Path:
     user = pwd.getpwnam("postgres")
-    (folder / "backup").mkdir(mode=0o711, exist_ok=True)
+    (folder / "backup").mkdir(mode=0o711, parents=True, exist_ok=True)
     for name in ("backup/postgresql", "log", "lock", "spool"):
         (folder / name).mkdir(mode=0o750)
         os.chown(folder / name, user.pw_uid, user.pw_gid)
@@ -183,14 +187,24 @@ def stanza_create(configuration: Path) -> None:
 def fill(site: Site) -> None:
     """Tables with row security, collections with validators, indexes and accounts, keys with and without a date."""
     host = site.host
-    assert host.postgresql is not None
-    assert host.mongodb is not None
-    with postgresql(host.postgresql, "postgres") as connection:
+    if host.postgresql:
+        _fill_postgresql(host.postgresql)
+    if host.mongodb:
+        _fill_mongodb(host.mongodb)
+    if host.redis:
+        _fill_redis(site)
+
+
+def _fill_postgresql(settings: PostgreSQLSettings) -> None:
+    with postgresql(settings, "postgres") as connection:
         connection.execute("CREATE DATABASE chat")
-    with postgresql(host.postgresql) as connection:
+    with postgresql(settings) as connection:
         for statement in SCHEMA:
             connection.execute(statement)
-    with mongodb(host.mongodb) as client:
+
+
+def _fill_mongodb(settings: MongoDBSettings) -> None:
+    with mongodb(settings) as client:
         database = client["chat"]
         database.create_collection("messages", validator={"$jsonSchema": {"required": ["content"]}})
         database["messages"].insert_many([{"n": n, "content": f"{CANARY} {n}"} for n in range(2500)])
@@ -202,6 +216,9 @@ def fill(site: Site) -> None:
         privileges = [{"resource": {"db": "chat", "collection": "messages"}, "actions": ["find"]}]
         client.admin.command({"createRole": "reader", "privileges": privileges, "roles": []})
         client.admin.command({"createUser": "chat_api", "pwd": "a-password-of-this-test", "roles": ["reader"]})
+
+
+def _fill_redis(site: Site) -> None:
     with redis(*site.state()) as client:
         for number in range(300):
             client.set(f"sess:{number}", f"{CANARY} {number}", ex=3600)

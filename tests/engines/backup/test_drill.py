@@ -34,5 +34,9 @@ def test_every_right_is_proved_again_on_the_copies(declared_site: Site) -> None:
     assert failures(evidence) == {"postgresql": [], "mongodb": [], "redis": []}
     application = evidence["observed"]["application"]
     assert (application["error"], len(application["assertions"]), application["passed"]) == (None, 2, True)
+    refused = {name: [a["what"] for a in result["assertions"] if a["what"].endswith("is refused")]
+               for name, result in evidence["observed"]["engines"].items()}  # fmt: skip
+    assert {name: len(found) for name, found in refused.items()} == {"postgresql": 4, "mongodb": 5, "redis": 5}
+    assert evidence["observed"]["references"]["dangling"] == 0
     assert all(result["attacked"] for result in evidence["observed"]["engines"].values())
     assert evidence["result"] == "passed"

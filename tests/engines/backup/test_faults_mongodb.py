@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,12 +24,66 @@ from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import Client, address
 from dbkeep.mongodb.connect import connect as mongodb
+from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.settings import MongoDBSettings
 
 from ..mongodb.replicas import replica_set
-from .conftest import Site, backup_settings
+from .conftest import backup_settings
 
 Act = Callable[[Client], Any]
+
+
+@dataclass
+class Place:
+    """A host with MongoDB alone."""
+
+    host: BackupHost
+    identity: str
+    sets: int = 0
+
+    @classmethod
+    def of(cls, folder: Path, server: MongoDBSettings) -> Place:
+        identity = str(pyrage.x25519.Identity.generate())
+        settings = backup_settings(
+            folder,
+            identity,
+            mongodb=MongoDBBackup(keyfile=None, os_user="root"),
+        )
+        return cls(BackupHost(settings, mongodb=server), identity)
+
+    @property
+    def server(self) -> MongoDBSettings:
+        return self.host.with_mongodb()[1]
+
+    def take(self, said: list[str] | None = None) -> Part:
+        self.sets += 1
+        heard = [] if said is None else said
+        return run(self.host, f"20260101T{self.sets:06}Z", progress=heard.append)[0]
+
+    def assert_good(self, part: Part) -> None:
+        """What is stored is as it was written, holds the documents that the manifest counts, and ends as it should."""
+        assert verify(self.host, part.set_id)["ok"]
+        found = dict.fromkeys(part.counts, 0)
+        with (
+            TemporaryDirectory() as workspace,
+            open_part(self.host.sets / part.set_id / "mongodb", part, self.identity, Path(workspace)) as stream,
+        ):
+            reader = Reader(stream, part.set_id)
+            for (database, name), documents in reader.batches():
+                if database == "chat":
+                    found[f"chat.{name}"] += len(documents)
+        assert {name: count.low for name, count in part.counts.items()} == found
+        assert shape([c for c in reader.collections if c.database == "chat"]) == part.details["shape"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("mongodb")
+    with sandbox.start(folder / "server") as server:
+        with mongodb(server) as client:
+            client["chat"]["messages"].insert_many([{"n": n} for n in range(250)])
+            client["chat"]["messages"].create_index("n", name="by_n")
+        yield Place.of(folder, server)
 
 
 @pytest.fixture
@@ -61,34 +116,14 @@ def during_the_dump(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]
 
 
 @pytest.fixture
-def server(site: Site) -> MongoDBSettings:
-    assert site.host.mongodb is not None
-    return site.host.mongodb
-
-
-@pytest.fixture
-def extra(server: MongoDBSettings) -> Iterator[str]:
+def extra(place: Place) -> Iterator[str]:
     """A collection of 100 documents that is dumped after the others."""
-    with mongodb(server) as client:
+    with mongodb(place.server) as client:
         client["chat"]["zebras"].insert_many([{"n": n, "m": f"stripes {n}"} for n in range(100)])
         yield "chat.zebras"
         client["chat"]["zebras"].drop()
         client["chat"]["yaks"].drop()
-
-
-def assert_whole(host: BackupHost, part: Part, identity: str) -> None:
-    """The archive ends as it should and holds the documents that the manifest counts, of the collections it names."""
-    found = dict.fromkeys(part.counts, 0)
-    with (
-        TemporaryDirectory() as workspace,
-        open_part(host.sets / part.set_id / "mongodb", part, identity, Path(workspace)) as stream,
-    ):
-        reader = Reader(stream, part.set_id)
-        for (database, name), documents in reader.batches():
-            if database == "chat":
-                found[f"chat.{name}"] += len(documents)
-    assert {name: count.low for name, count in part.counts.items()} == found
-    assert shape([c for c in reader.collections if c.database == "chat"]) == part.details["shape"]
+        client["chat"]["messages"].create_index("n", name="by_n")
 
 
 def zebras(client: Client, **change: Any) -> None:
@@ -111,80 +146,70 @@ CHANGES: dict[str, tuple[Act, int | None]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_during_a_dump_is_in_it_or_not_but_never_half(
-    site: Site, server: MongoDBSettings, extra: str, during_the_dump: Callable[..., list[int]], change: str
+    place: Place, extra: str, during_the_dump: Callable[..., list[int]], change: str
 ) -> None:
-    before = site.take(("mongodb",))["mongodb"]
+    before = place.take()
     act, documents = CHANGES[change]
-    done = during_the_dump(server, act)
-    part = site.take(("mongodb",))["mongodb"]
+    done = during_the_dump(place.server, act)
+    part = place.take()
     assert done
     count = part.counts.get(extra)
     assert (count.low if count else None) == documents
-    assert_whole(site.host, part, site.identity)
-    assert verify(site.host, before.set_id)["ok"]
-    with mongodb(server) as client:
-        client["chat"]["messages"].create_index([("n", -1), ("content", 1)], name="by_n", unique=True)
+    place.assert_good(part)
+    place.assert_good(before)
 
 
 @pytest.mark.usefixtures("extra")
 def test_collections_that_never_rest_are_said_and_the_next_run_is_good(
-    site: Site, server: MongoDBSettings, during_the_dump: Callable[..., list[int]]
+    place: Place, during_the_dump: Callable[..., list[int]]
 ) -> None:
-    before = site.take(("mongodb",))["mongodb"]
+    before = place.take()
 
     def make_anew(client: Client) -> None:
         client["chat"]["zebras"].drop()
         client["chat"]["zebras"].insert_one({"n": 1})
 
-    during_the_dump(server, make_anew, times=99)
-    with pytest.raises(
-        DbkeepError, match=r"mongodb: 3 dumps were interrupted, the last because .*; run the"
-    ) as refused:
-        site.take(("mongodb",))
+    during_the_dump(place.server, make_anew, times=99)
+    with pytest.raises(DbkeepError, match=r"mongodb: 3 dumps were interrupted, the last because .*; run") as refused:
+        place.take()
     assert "\n" not in str(refused.value)
-    assert verify(site.host, before.set_id)["ok"]
-    during_the_dump(server, make_anew, times=0)
-    assert_whole(site.host, site.take(("mongodb",))["mongodb"], site.identity)
+    place.assert_good(before)
+    during_the_dump(place.server, make_anew, times=0)
+    place.assert_good(place.take())
 
 
 @pytest.mark.usefixtures("extra")
 def test_a_collection_dropped_while_its_documents_are_read_is_left_out(
-    site: Site, server: MongoDBSettings, during_the_dump: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+    place: Place, during_the_dump: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "BATCH_DOCUMENTS", 10)
-    done = during_the_dump(server, lambda client: client["chat"]["zebras"].drop(), mark=b"stripes 5")
-    part = site.take(("mongodb",))["mongodb"]
+    done = during_the_dump(place.server, lambda client: client["chat"]["zebras"].drop(), mark=b"stripes 5")
+    part = place.take()
     assert done
     assert "chat.zebras" not in part.counts
-    assert_whole(site.host, part, site.identity)
+    place.assert_good(part)
 
 
 def test_a_primary_that_steps_down_during_a_dump_is_followed(
-    folder: Path, during_the_dump: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, during_the_dump: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "BATCH_DOCUMENTS", 10)
-    identity = str(pyrage.x25519.Identity.generate())
-    with replica_set(folder / "three", miss_primary_ms=3000) as members:
-        settings = backup_settings(
-            folder / "three",
-            identity,
-            mongodb=MongoDBBackup(keyfile=None, os_user="root"),
-        )
+    with replica_set(tmp_path, miss_primary_ms=3000) as members:
         here = members[0].model_copy(update={"members": tuple(address(member) for member in members)})
-        host = BackupHost(settings, mongodb=here)
+        place = Place.of(tmp_path, here)
         with mongodb(here) as client:
             documents = client["chat"].get_collection("zebras", write_concern=WriteConcern(3))
             documents.insert_many([{"n": n, "m": f"stripes {n}"} for n in range(100)])
-        before = run(host, "20260101T000000Z")[0]
+        before = place.take()
         done = during_the_dump(here, step_down, mark=b"stripes 5")
         said: list[str] = []
-        part = run(host, "20260101T010000Z", progress=said.append)[0]
+        part = place.take(said)
         assert done
         assert [line for line in said if "the primary went away" in line], said
         assert part.counts["chat.zebras"].low == 100
-        assert verify(host, before.set_id)["ok"]
-        assert_whole(host, part, identity)
-        assert run(host, "20260101T020000Z")[0].counts == part.counts
+        place.assert_good(before)
+        place.assert_good(part)
+        assert place.take().counts == part.counts
 
 
 def step_down(client: Client) -> None:

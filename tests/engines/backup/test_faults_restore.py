@@ -27,6 +27,14 @@ def tight(folder: Path) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Site]:
+    """A host with Redis alone."""
+    with make_site(folder / "alone", engines=("redis",)) as made:
+        fill(made)
+        yield made
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 @pytest.mark.parametrize(("engine", "left"), [("postgresql", 20_000), ("mongodb", 4000), ("redis", 8)])
 def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(

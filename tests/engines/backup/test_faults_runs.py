@@ -149,3 +149,21 @@ def test_a_lost_wal_segment_is_found_and_the_next_set_does_not_need_it(site: Sit
     assert drill(site.host, before.set_id, ["postgresql"], site.identity)["result"] == "passed"
     after = site.take(("postgresql",))["postgresql"]
     assert drill(site.host, after.set_id, ["postgresql"], site.identity)["result"] == "passed"
+
+
+def test_a_key_of_the_repository_that_is_missing_or_open_to_all_is_refused(site: Site) -> None:
+    assert site.host.settings.postgresql is not None
+    path = site.host.settings.postgresql.configuration
+    path.chmod(0o644)
+    try:
+        with pytest.raises(DbkeepError, match=r"pgbackrest.conf has mode 0644, so others can read or change the rep"):
+            site.take(("postgresql",))
+    finally:
+        path.chmod(0o640)
+    away = path.rename(path.with_name("away"))
+    try:
+        with pytest.raises(DbkeepError, match=r"pgbackrest.conf: No such file or directory; run playbooks/site.yml"):
+            site.take(("postgresql",))
+    finally:
+        away.rename(path)
+    site.take(("postgresql",))

@@ -16,6 +16,7 @@ from typing import Any
 import pyrage
 import pytest
 from bson import json_util
+from pymongo.client_session import ClientSession
 
 from dbkeep.backup.log_mongodb import cut, note, position_of
 from dbkeep.backup.manifest import Part, RecoveryPoint, read_sets, set_id_of
@@ -44,7 +45,7 @@ ACCOUNTS = 40
 @contextmanager
 def mongodb_host(folder: Path, security: Security | None = None) -> Iterator[BackupHost]:
     """A host that has MongoDB only, with an oplog of the sandbox's 128 MB; SERVICES has what stops and starts it."""
-    service = SandboxService(lambda: sandbox.start(folder / "mongo", security=security, initiate=False))
+    service = SandboxService(lambda: sandbox.start(folder / "mongo", security=security, initiate=False, cache_gb=0.5))
     service.start()
     try:
         sandbox._initiate(service.settings, security)
@@ -244,11 +245,13 @@ def accounts_and_a_large_transaction(client: Client) -> None:
     client.admin.command({"createUser": "goes", "pwd": "a-password-of-this-test", "roles": ["reader"]})
     client.admin.command({"grantRolesToUser": "stays", "roles": [{"role": "read", "db": "chat"}]})
     client.admin.command({"dropUser": "goes"})
-    big = "x" * (6 << 20)
-    with client.start_session() as session, session.start_transaction():
-        for number in range(4):  # more than an entry of the oplog holds
-            client["chat"]["big"].insert_one({"_id": number, "text": big}, session=session)
+    def write(session: ClientSession) -> None:
         client["chat"]["small"].insert_one({"_id": 1}, session=session)
+        for mebibytes in (7, 12):  # more than an entry of the oplog, or a batch of a replay, holds
+            client["chat"]["big"].insert_one({"_id": mebibytes, "text": "x" * (mebibytes << 20)}, session=session)
+
+    with client.start_session() as session:
+        session.with_transaction(write)
     with client.start_session() as session:
         session.start_transaction()
         client["chat"]["small"].insert_one({"_id": "never"}, session=session)
@@ -325,19 +328,16 @@ def test_a_missing_or_altered_slice_is_refused_by_name(host: BackupHost, tmp_pat
     assert verify(host, part.set_id, None, "local")["ok"]
 
 
-def _cut_in_a_process(host: BackupHost) -> None:
-    ship(host)
-
-
 def test_a_slicer_that_is_killed_goes_on_without_a_gap(host: BackupHost, tmp_path: Path) -> None:
     fill(host)
     part = take(host)
     dice = random.Random(4711)  # noqa: S311 - the same moments in every run
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "dbkeep.backup.ship", "dbkeep.backup.log_mongodb"])
     killed = 0
     with Mover(host) as mover:
         for _ in range(12):
-            process = context.Process(target=_cut_in_a_process, args=(host,))
+            process = context.Process(target=ship_once, args=(host,))
             process.start()
             process.join(dice.uniform(0.02, 0.4))
             killed += process.is_alive()
@@ -384,6 +384,8 @@ def roll_over(client: Client) -> None:
         assert time.monotonic() < deadline, "the oplog does not roll over"
         number += 1
         client["chat"]["filling"].replace_one({"_id": 1}, {"text": f"{number} {text}"}, upsert=True)
+        if number % 8 == 0:
+            client.admin.command("fsync")  # what no checkpoint has is not rolled over
 
 
 def test_a_store_that_was_down_gets_all_and_a_lost_copy_comes_again(host: BackupHost, tmp_path: Path) -> None:

@@ -167,7 +167,13 @@ def test_the_lifecycle_lets_nothing_go_that_is_locked_or_needed(server: S3Server
         rule["Filter"]["Prefix"]: rule["Expiration"]["Days"]
         for rule in lifecycle(bucket(server, tmp_path, lock_days=30), 14, 7)["Rules"]
     }
-    assert rules == {"production/sets/": 31, "production/postgresql/": 38, "production/lock-canary": 1}
+    assert rules == {
+        "production/sets/": 31,
+        "production/log/": 31,
+        "production/points/": 31,
+        "production/postgresql/": 38,
+        "production/lock-canary": 1,
+    }
 
 
 def test_the_policy_allows_no_deletion(server: S3Server, tmp_path: Path) -> None:

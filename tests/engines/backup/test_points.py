@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from pymongo.write_concern import WriteConcern
 
+from dbkeep.backup import references
 from dbkeep.backup.beside import how_to_reach, restore_beside, serving
 from dbkeep.backup.lock import BusyError
 from dbkeep.backup.points import Point, mark, read_points
@@ -108,7 +109,7 @@ def numbers_in(host: BackupHost) -> dict[str, int]:
         in_mongodb = [found["_id"] for found in client["chat"]["written"].find().sort("_id", 1)]
     assert host.redis is not None
     with redis("state", host.redis.instances["state"]) as state:
-        in_redis = [int(number) for number in state.lrange(LIST, 0, -1)]  # type: ignore[union-attr]
+        in_redis = [int(number) for number in state.lrange(LIST, 0, -1)]
     for found in (in_postgresql, in_mongodb, in_redis):
         assert found == list(range(1, len(found) + 1))
     return {"postgresql": len(in_postgresql), "mongodb": len(in_mongodb), "redis": len(in_redis)}
@@ -208,7 +209,9 @@ def test_a_restore_to_a_second_finds_what_was_written_when_it_began(written: Wri
     assert len(allowed) < len(writer.ended)
 
 
-def test_a_restore_beside_touches_nothing_live_and_lists_what_dangles(written: Written, folder: Path) -> None:
+def test_a_restore_beside_touches_nothing_live_and_lists_what_dangles(
+    written: Written, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site, writer = written.site, written.writer
     before, (point,) = numbers_in(site.host), (point for point in written.points if point.name == "try-0")
     with pytest.raises(UsageError, match="which is in use"):
@@ -234,6 +237,12 @@ def test_a_restore_beside_touches_nothing_live_and_lists_what_dangles(written: W
         with postgresql(copies.postgresql) as connection:
             assert connection.execute("SHOW archive_mode").fetchone() == ("off",)
         assert len(how_to_reach(copies)) == 3
+        monkeypatch.setattr(references, "PAGE", 2)
+        monkeypatch.setattr(references, "SCAN_COUNT", 1)
+        by_pages = {finding.reference: finding for finding in references.compare_here(copies)}
+        for row in observed["references"]:
+            finding = by_pages[row["reference"]]
+            assert (finding.dangling, finding.missing_users) == (row["dangling"], row["missing_users"])
     with pytest.raises(UsageError, match="not an empty folder"):
         beside(site, "try-0", look)
 

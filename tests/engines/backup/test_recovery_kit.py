@@ -28,6 +28,7 @@ from dbkeep.sandbox import s3
 from dbkeep.sandbox.s3 import S3Server
 from dbkeep.secrets import age_recipient
 
+from ... import signing
 from .conftest import Site
 from .stores import BUCKET, bucket, client, with_stores
 
@@ -75,7 +76,8 @@ def environment_of(site: Site, folder: Path, recipients: tuple[str, ...]) -> Env
         "age_identity": site.identity,
         "store_keys": {"offsite": s3.KEY},
     }
-    return Environment("production", path, (), {"backup_age_recipients": list(recipients)}, {"backup": backup})
+    variables = {"backup_age_recipients": list(recipients), "backup_signing_keys": list(signing.PUBLIC)}
+    return Environment("production", path, (), variables, {"backup": backup})
 
 
 @pytest.fixture

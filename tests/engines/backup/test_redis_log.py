@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
+import re
+import subprocess
 import tempfile
 import threading
 import time
@@ -13,13 +16,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import redis
 
 from dbkeep.backup.append_only_file import HELD, Position
+from dbkeep.backup.drill import drill
 from dbkeep.backup.log_redis import ENGINE
 from dbkeep.backup.manifest import RecoveryPoint
 from dbkeep.backup.restore_redis import replace
 from dbkeep.backup.ship import lost_since_newest_set
 from dbkeep.backup.slices import Slice, log_folder, read_slices, remove_unfinished
+from dbkeep.environment import checkout
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect
 from dbkeep.sandbox import redis as sandbox
@@ -117,6 +123,22 @@ def test_a_restored_instance_is_complete_and_starts_again_from_what_the_restore_
     assert found.begins_chain
     with pytest.raises(DbkeepError, match="gap between slice"):
         instance.numbers(part, RecoveryPoint(at=found.ended_at, name=""))
+
+
+def test_a_set_is_drilled_and_restored_by_itself(instance: Instance) -> None:
+    instance.write(5)
+    part = instance.take()
+    assert part.not_backed_up == ("cache",)
+    assert (part.details["keys"], str(part.counts["state/sess:"])) == (1, "1")
+    assert Position.parse(part.recovery_point.name).offset == 0
+    evidence = drill(instance.host, part.set_id, ["redis"], instance.identity)
+    assert evidence["result"] == "passed", evidence["observed"]
+    instance.write(5)
+    done = replace(instance.host, part, instance.identity, instance.service, lambda _: None)
+    assert done["counts"] == {"state/sess:": 1}
+    with connect("state", instance.settings.instances["state"]) as client:
+        assert client.llen(LIST) == 5
+        assert client.info("persistence")["aof_enabled"] == 1
 
 
 def test_a_slice_that_is_flipped_or_missing_is_refused_by_name(instance: Instance) -> None:
@@ -246,9 +268,12 @@ def test_a_cutter_that_is_killed_at_any_moment_loses_nothing(instance: Instance)
     for turn in range(8):
         cutter = multiprocessing.get_context("fork").Process(target=cut_on)
         cutter.start()
-        wanted = len(read_slices(repository, ENGINE)) + turn % 3
+        wanted = len(read_slices(repository, ENGINE, instance.host.settings.signing_keys)) + turn % 3
         deadline = time.monotonic() + random.uniform(0.01, 0.3)  # noqa: S311 - no secret
-        while time.monotonic() < deadline or len(read_slices(repository, ENGINE)) < wanted:
+        while (
+            time.monotonic() < deadline
+            or len(read_slices(repository, ENGINE, instance.host.settings.signing_keys)) < wanted
+        ):
             instance.write(20)
         cutter.kill()
         cutter.join()
@@ -275,3 +300,34 @@ def test_an_instance_without_the_log_that_a_restore_needs_is_refused(instance: I
         instance.cut()
     with pytest.raises(DbkeepError, match="appendonly is off: no point can be set"):
         instance.mark("nowhere")
+
+
+def test_the_recovery_kit_restores_to_a_second_without_dbkeep(instance: Instance) -> None:
+    instance.write(5)
+    part = instance.take()
+    instance.write(5)
+    instance.rewrite()
+    instance.cut()
+    second, least, most = write_over_a_second(instance)
+    instance.cut()
+    page = (checkout() / "docs" / "recovery-kit.md").read_text(encoding="utf-8")
+    (commands,) = [block for block in re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S) if "check-aof" in block]
+    identity = instance.folder / "identity"
+    identity.write_text(instance.identity, encoding="ascii")
+    kit = instance.host.settings.repository
+    environment = {"KIT": kit, "IDENTITY": identity, "SET": part.set_id, "TIME": second.isoformat()}
+    subprocess.run(
+        ["sh", "-e", "-c", commands],
+        env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in environment.items()}},
+        check=True,
+    )
+    with redis.Redis(unix_socket_path=str(kit / "redis" / "redis.sock")) as client:
+        loaded = False
+        while not loaded:
+            with suppress(redis.RedisError):
+                loaded = bool(client.exists(LIST))
+            time.sleep(0.05)
+        found = [int(number) for number in client.lrange(LIST, 0, -1)]
+        client.shutdown(nosave=True)
+    assert least <= len(found) <= most
+    assert found == numbers(len(found))

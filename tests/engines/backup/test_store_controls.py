@@ -8,9 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyrage
 import pytest
 
+from dbkeep.backup.catalog import score_here
 from dbkeep.backup.copies import copy_all
+from dbkeep.backup.drill import drill
 from dbkeep.backup.manifest import read_sets
 from dbkeep.backup.settings import BackupHost
 from dbkeep.checks.control import NotApplicable
@@ -45,7 +48,11 @@ def ask(controls: ModuleType) -> Ask:
 
     def one(name: str, host: BackupHost) -> str:
         sets = read_sets(host.sets, host.settings.signing_keys)
-        facts = {"newest": {n: _newest(n, sets, host) for n in host.engines}, "stores": _stores(host)}
+        facts = {
+            "newest": {n: _newest(n, sets, host) for n in host.engines},
+            "stores": _stores(host),
+            "score": score_here(host),
+        }
         try:
             getattr(controls, name)(facts, lambda **_: None)
         except AssertionError as error:
@@ -70,6 +77,7 @@ def host(site: Site, server: S3Server, folder: Path) -> BackupHost:
 
 
 COPY, LOCK = "test_a_copy_is_off_the_host", "test_locked_copies_stay"
+SCORE = "test_the_newest_set_scores_3_2_1_1_0"
 
 
 def test_they_hold_for_a_locked_copy_of_the_newest_set(ask: Ask, host: BackupHost) -> None:
@@ -84,6 +92,21 @@ def test_a_host_with_no_store_or_only_a_local_one_has_no_copy_off_it(ask: Ask, s
     assert wanted in ask(COPY, near)
     with pytest.raises(NotApplicable, match="no store with object lock is declared"):
         ask(LOCK, near)
+
+
+def test_the_score_is_reached_by_copies_locks_and_a_drill_without_errors(
+    ask: Ask, site: Site, host: BackupHost
+) -> None:
+    assert ask(SCORE, site.host) == (
+        "copies is 2 of 3; media is 1 of 2; off host is 0 of 1; locked is 0 of 1; no drill was run"
+    )
+    assert ask(SCORE, host) == "no drill was run"
+    drill(host, "newest", ["redis"], str(pyrage.x25519.Identity.generate()))
+    assert ask(SCORE, host) == "errors is 1, not 0"
+    drill(host, "newest", ["redis"], site.identity)
+    assert ask(SCORE, host) == ""
+    found = score_here(host)
+    assert [found[name] for name in ("copies", "media", "off_host", "locked", "errors")] == [3, 2, 1, 1, 0]
 
 
 def test_a_newer_set_that_never_left_the_host_is_noticed(ask: Ask, site: Site, host: BackupHost) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,29 +21,13 @@ from dbkeep.backup.manifest import (
 from dbkeep.backup.pgbackrest import error_line, findings
 from dbkeep.backup.pgbackrest_engine import backup_type
 from dbkeep.backup.recovery_point import skew_seconds
-from dbkeep.backup.retention import expired
+from dbkeep.backup.retention import Keep, expired
 from dbkeep.backup.settings import PostgreSQLBackup
-from dbkeep.backup.signature import new_signing_key, public_half
 from dbkeep.errors import DbkeepError, UsageError
 
+from ... import signing
+
 NOW = datetime(2026, 11, 22, 2, 14, 59, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Signer:
-    """A host's key in its file, and the public keys that readers believe."""
-
-    file: Path
-    keys: tuple[str, ...]
-
-
-@pytest.fixture
-def signer(tmp_path: Path) -> Signer:
-    key = new_signing_key()
-    path = tmp_path / "signing-key"
-    path.touch(mode=0o600)
-    path.write_text(key)
-    return Signer(path, (public_half(new_signing_key()), public_half(key)))
 
 
 def part(set_id: str, engine: str = "redis", at: datetime = NOW) -> Part:
@@ -88,48 +71,48 @@ def test_counts_are_exact_when_before_and_after_agree() -> None:
     assert not counts["a"].holds(4)
 
 
-def test_the_newest_set_is_the_one_of_the_latest_recovery_point(tmp_path: Path, signer: Signer) -> None:
+def test_the_newest_set_is_the_one_of_the_latest_recovery_point(tmp_path: Path) -> None:
     for set_id, minutes in (("20261122T020000Z", 50), ("20261122T021000Z", 10)):
         folder = tmp_path / set_id / "redis"
         folder.mkdir(parents=True)
-        write_part(folder, part(set_id, at=NOW + timedelta(minutes=minutes)), signer.file)
-    assert newest(tmp_path, ("redis",), signer.keys) == "20261122T020000Z"
+        write_part(folder, part(set_id, at=NOW + timedelta(minutes=minutes)), signing.write_key(tmp_path))
+    assert newest(tmp_path, ("redis",), signing.PUBLIC) == "20261122T020000Z"
     with pytest.raises(UsageError, match="no set with mongodb, redis is on this host"):
-        newest(tmp_path, ("mongodb", "redis"), signer.keys)
+        newest(tmp_path, ("mongodb", "redis"), signing.PUBLIC)
 
 
-def test_a_damaged_manifest_is_named(tmp_path: Path, signer: Signer) -> None:
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "20261122T020000Z" / "redis"
     folder.mkdir(parents=True)
-    write_part(folder, part("20261122T020000Z"), signer.file)
+    write_part(folder, part("20261122T020000Z"), signing.write_key(tmp_path))
     assert (folder / "manifest.json").stat().st_mode & 0o777 == 0o600
     (folder / "manifest.json").write_text('{"format": 1}')
     with pytest.raises(DbkeepError, match=r"manifest\.json: the manifest is damaged"):
-        read_part(tmp_path, "20261122T020000Z", "redis", signer.keys)
+        read_part(tmp_path, "20261122T020000Z", "redis", signing.PUBLIC)
     with pytest.raises(UsageError, match="has no mongodb part"):
-        read_part(tmp_path, "20261122T020000Z", "mongodb", signer.keys)
+        read_part(tmp_path, "20261122T020000Z", "mongodb", signing.PUBLIC)
 
 
-def test_a_manifest_that_is_not_the_one_of_its_digests_or_place_is_damaged(tmp_path: Path, signer: Signer) -> None:
+def test_a_manifest_that_is_not_the_one_of_its_digests_or_place_is_damaged(tmp_path: Path) -> None:
     first, second = tmp_path / "20261122T020000Z" / "redis", tmp_path / "20261123T020000Z" / "redis"
     for folder in (first, second):
         folder.mkdir(parents=True)
-    write_part(first, part("20261122T020000Z"), signer.file)
+    write_part(first, part("20261122T020000Z"), signing.write_key(tmp_path))
     for name in ("manifest.json", "SHA256SUMS", "SHA256SUMS.sig"):
         (second / name).write_bytes((first / name).read_bytes())
     with pytest.raises(DbkeepError, match="the manifest is damaged"):
-        read_part(tmp_path, "20261123T020000Z", "redis", signer.keys)
+        read_part(tmp_path, "20261123T020000Z", "redis", signing.PUBLIC)
     damaged: list[str] = []
-    assert [list(parts) for parts in read_sets(tmp_path, signer.keys, damaged)] == [["redis"]]
+    assert [list(parts) for parts in read_sets(tmp_path, signing.PUBLIC, damaged)] == [["redis"]]
     assert len(damaged) == 1
-    assert newest(tmp_path, ("redis",), signer.keys) == "20261122T020000Z"
+    assert newest(tmp_path, ("redis",), signing.PUBLIC) == "20261122T020000Z"
     text = (first / "manifest.json").read_text()
     (first / "manifest.json").write_text(text.replace('"host": "db1"', '"host": "db2"'))
     with pytest.raises(DbkeepError, match="it is not the one of SHA256SUMS"):
-        read_part(tmp_path, "20261122T020000Z", "redis", signer.keys)
+        read_part(tmp_path, "20261122T020000Z", "redis", signing.PUBLIC)
     (first / "SHA256SUMS").unlink()
     with pytest.raises(DbkeepError, match="SHA256SUMS is missing"):
-        read_part(tmp_path, "20261122T020000Z", "redis", signer.keys)
+        read_part(tmp_path, "20261122T020000Z", "redis", signing.PUBLIC)
 
 
 def ids(*days: int) -> list[str]:
@@ -138,7 +121,7 @@ def ids(*days: int) -> list[str]:
 
 def test_retention_goes_by_age_and_never_takes_the_last_good_copies() -> None:
     def gone(sets: list[str], drilled: list[str]) -> list[str]:
-        return expired(sets, NOW, keep_days=14, keep_minimum=2, drilled=drilled)
+        return expired(sets, NOW, Keep(days=14, minimum=2), drilled=drilled)
 
     assert gone(ids(1, 5, 13, 15, 20), []) == ids(20, 15)
     assert gone(ids(15, 20, 30), []) == ids(30), "the newest two stay however old"

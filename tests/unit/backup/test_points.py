@@ -47,6 +47,11 @@ def point(name: str, seconds: float, host: str = "db1", *engines: str) -> Point:
     return Point(name=name, host=host, began_at=at(seconds - 0.25), skew_seconds=0.25, fences=fences)
 
 
+def unsigned(points: list[Point]) -> list[Point]:
+    assert all(found.signature for found in points)
+    return [found.model_copy(update={"signature": ""}) for found in points]
+
+
 def take(host: BackupHost, seconds: float, *engines: str) -> str:
     """Put an empty set into the repository, as if it had been taken."""
     set_id = f"{at(seconds):%Y%m%dT%H%M%SZ}"
@@ -123,6 +128,19 @@ def test_a_record_is_read_as_it_was_written_and_one_that_is_altered_hides_no_oth
         find_points(host, "a")
 
 
+def test_a_point_of_a_store_is_believed_only_when_a_host_signed_it_as_it_is(
+    host: BackupHost, nas: DirectoryStore, tmp_path: Path
+) -> None:
+    write_point(host, point("p", 10))
+    copy_points(host, nas, ())
+    (signed,) = find_points(host, "p", nas)
+    path = tmp_path / "nas" / signed.key
+    for forged in (point("p", 11), signed.model_copy(update={"began_at": at(0)})):
+        path.write_text(forged.render())
+        with pytest.raises(DbkeepError, match=r"store nas: points/p\.db1\.json: the record is damaged, or no host"):
+            find_points(host, "p", nas)
+
+
 @pytest.mark.parametrize("name", ["", "../etc", "a.b", "a b", "-a", "a" * 41])
 def test_what_cannot_be_a_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not a point's name"):
@@ -166,7 +184,27 @@ def test_a_log_reaches_from_a_set_to_its_next_gap(host: BackupHost) -> None:
         "p25": [],
         "p35": [],
     }
+    newest = points_catalog(host, 2)
+    assert [row["name"] for row in newest["points"]] == ["p25", "p35"]
+    assert newest["all"] == 5
     assert not reach([], []).holds(at(1))
+
+
+def test_no_more_of_the_log_is_read_than_the_newest_points_need(host: BackupHost) -> None:
+    take(host, 10)
+    take(host, 30)
+    for engine in ("redis", "mongodb"):
+        log(host, engine, 0, 20, begins_chain=True)
+        log(host, engine, 20, 40)
+        (host.settings.repository / "log" / engine / "20261128T080020.000000Z.json").write_text(
+            "damaged", encoding="utf-8"
+        )
+    for seconds in (15, 35):
+        write_point(host, point(f"p{seconds}", seconds))
+    assert len(points_catalog(host)["errors"]) == 2
+    newest = points_catalog(host, 1)
+    assert newest["errors"] == []
+    assert [row["restorable_from"] for row in newest["points"]] == [["local"]]
 
 
 def test_a_store_restores_a_point_when_it_has_the_set_the_log_and_the_record(host: BackupHost) -> None:

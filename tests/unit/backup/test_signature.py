@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbkeep.backup.signature import check_key, check_signature, new_signing_key, public_half, public_pem, sign
@@ -38,6 +38,7 @@ def test_a_signature_holds_for_its_bytes_and_its_key_only(tmp_path: Path) -> Non
         check_signature(b"content", None, [public_half(old)], "here")
 
 
+@settings(deadline=None, max_examples=30)
 @given(place=st.integers(0, 63), bit=st.integers(0, 7))
 def test_no_flipped_bit_of_a_signature_is_taken(place: int, bit: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     key = new_signing_key()

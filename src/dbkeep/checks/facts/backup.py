@@ -12,7 +12,7 @@ from typing import Any
 
 from dbkeep import evidence
 from dbkeep.backup import manifest
-from dbkeep.backup.catalog import stores
+from dbkeep.backup.catalog import score_here, stores
 from dbkeep.backup.clock import in_order, is_past
 from dbkeep.backup.drill_history import drilled_point
 from dbkeep.backup.points import read_points
@@ -54,6 +54,7 @@ def gather(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - every o
         "log": _log(host),
         "points": _points(host),
         "drill": _last_drill(host),
+        "score": score_here(host),
         "identities_on_host": _identities(),
     }
 
