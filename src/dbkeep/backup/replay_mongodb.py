@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,7 +101,7 @@ def _between(entries: Iterable[Entry], after: Timestamp, target: RecoveryPoint) 
 
 def _wall(entry: Entry) -> datetime:
     moment: datetime = entry["wall"]
-    return moment
+    return moment.replace(tzinfo=UTC)
 
 
 def replay(client: Client, entries: Iterable[Entry], database: str, progress: Progress = lambda _: None) -> int:

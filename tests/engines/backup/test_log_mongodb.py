@@ -248,6 +248,7 @@ def accounts_and_a_large_transaction(client: Client) -> None:
     client.admin.command({"createUser": "goes", "pwd": "a-password-of-this-test", "roles": ["reader"]})
     client.admin.command({"grantRolesToUser": "stays", "roles": [{"role": "read", "db": "chat"}]})
     client.admin.command({"dropUser": "goes"})
+
     def write(session: ClientSession) -> None:
         client["chat"]["small"].insert_one({"_id": 1}, session=session)
         for mebibytes in (7, 12):  # more than an entry of the oplog, or a batch of a replay, holds
