@@ -67,7 +67,7 @@ def _replace(
         try:
             work = engine_restore(engine).replace
             done[engine] = work(host, one.part, identity, service, progress, target=one.point)
-        except DbkeepError as error:
+        except (DbkeepError, OSError) as error:
             before = f"; already restored: {', '.join(done)}" if done else ""
             raise DbkeepError(f"{error}; {engine} is as it was{before}") from None
         done[engine] |= {

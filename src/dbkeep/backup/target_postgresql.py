@@ -54,6 +54,9 @@ def restore_files(
     Raises what `goal_of` raises, and DbkeepError when the backup is gone or damaged.
     """
     goal = goal_of(host, part, target)
+    for stored in part.stored_files():
+        if not (host.settings.repository / stored.name).exists():
+            raise DbkeepError(f"{host.settings.repository / stored.name}: missing; take another set")
     engine_of(part).restore(host, part, identity, folder, goal, archive=archive)
 
 

@@ -12,6 +12,7 @@ from dbkeep.backup.lock import BusyError
 from dbkeep.backup.restore import engine_restore, restore
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError
+from dbkeep.mongodb.connect import connect as mongodb
 
 from .conftest import Site, fill, make_site
 from .full_disk import full, mounted
@@ -24,6 +25,10 @@ def tight(folder: Path) -> Iterator[Site]:
     """A site that shares one small disk with its backups, as small hosts do."""
     with mounted(folder / "tight", "1500m", 0o755) as disk, make_site(disk) as site:
         fill(site)
+        assert site.host.mongodb is not None
+        with mongodb(site.host.mongodb) as client:
+            # So much more than what a server needs to start that the room left is between the two.
+            client["chat"]["ballast"].insert_many([{"content": os.urandom(1 << 20)} for _ in range(40)])
         yield site
 
 
@@ -36,7 +41,7 @@ def site(folder: Path) -> Iterator[Site]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-@pytest.mark.parametrize(("engine", "left"), [("postgresql", 20_000), ("mongodb", 4000), ("redis", 8)])
+@pytest.mark.parametrize(("engine", "left"), [("postgresql", 30_000), ("mongodb", 20_000), ("redis", 8)])
 def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
     tight: Site, engine: str, left: int
 ) -> None:
@@ -45,8 +50,8 @@ def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
     with full(tight.folder, left * KIBIBYTE), pytest.raises(DbkeepError, match=f"; {engine} is as it was") as refused:
         restore(tight.host, part.set_id, [engine], tight.identity, services=tight.services)
     assert "\n" not in str(refused.value)
-    # pgBackRest does not say why a write was cut short, mongod's own last words are in its log.
-    reasons = ("No space left", "unable to write", "ended at once")
+    # pgBackRest does not say why a write was cut short; the last words of a server that finds no room are in its log.
+    reasons = ("No space left", "unable to write", "ended at once", "Connection refused", "did not start")
     assert any(reason in str(refused.value) for reason in reasons), refused.value
     assert engine_restore(engine).live_counts(tight.host) == live
     assert verify(tight.host, part.set_id)["ok"]

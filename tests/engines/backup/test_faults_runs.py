@@ -53,7 +53,7 @@ def test_a_run_killed_at_random_moments_harms_no_set_and_the_next_is_good(site: 
     for _ in range(kills):
         set_id = site.another_id()
         running = start_run(site.host, set_id)
-        running.join(dice.uniform(0.2, 1.0) * seconds)
+        running.join(dice.uniform(0.1, 0.7) * seconds)
         running.kill()
         running.join()
         killed += running.exitcode != 0
@@ -64,7 +64,7 @@ def test_a_run_killed_at_random_moments_harms_no_set_and_the_next_is_good(site: 
         assert_good(site, taken)
         assert not [path for path in site.host.sets.glob("*/*") if path.is_dir() and not (path / FILE_NAME).exists()]
         before = taken
-    assert killed > kills // 2
+    assert killed >= kills // 2
 
 
 def test_of_two_runs_at_once_one_is_refused_and_names_the_other(site: Site) -> None:
@@ -101,7 +101,7 @@ def small(folder: Path) -> Iterator[Site]:
 def test_a_full_repository_is_said_and_the_next_run_is_good(
     small: Site, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbkeep.backup.postgresql.ARCHIVE_SECONDS", 10)
+    monkeypatch.setattr("dbkeep.backup.wal_archive.WAIT_SECONDS", 10)
     before = small.take()["redis"].set_id
     with full(small.host.settings.repository, left), pytest.raises(DbkeepError) as refused:
         small.take()
@@ -120,7 +120,7 @@ def test_a_wrong_key_of_the_repository_is_said_stops_no_other_engine_and_the_nex
     path = site.host.settings.postgresql.configuration
     right = path.read_text()
     for wrong, reason in (
-        (right.replace("only-for-this-test", "another-key"), "(CryptoError|FormatError|unable to load info file)"),
+        (right.replace("only-for-this-test", "another-key"), "was the repository enciphered with another passphrase"),
         (right.replace("repo1-cipher-pass", "# repo1-cipher-pass"), "requires option: repo1-cipher-pass"),
     ):
         path.write_text(wrong)
