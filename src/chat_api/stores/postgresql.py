@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from chat_api.configuration import Configuration, Credentials
 from chat_api.context import Signer
+from chat_api.stores.one_write import OneWrite
 
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
@@ -62,7 +63,7 @@ class PostgreSQL:
         psycopg_pool.TooManyRequests or psycopg.OperationalError (a 503), and what the statement raises.
         """
         async with self._api.connection() as connection:
-            async with connection.pipeline():
+            async with OneWrite(connection):
                 await connection.execute(SET_CONTEXT, (self._context(connection, user_id),))
                 cursor = await connection.execute(statement, parameters)
             return Done(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
