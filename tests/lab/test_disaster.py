@@ -87,6 +87,10 @@ def test_a_fresh_host_goes_back_to_a_chosen_second(lab: str, tmp_path: Path) -> 
         expected = {one.number for one in sent if one.at < chosen - timedelta(seconds=1)}
         assert expected <= numbers
         assert not numbers & {one.number for one in sent if one.at > chosen + timedelta(seconds=1)}
+        # What is left to do is what the restore says: the logs begin anew.
+        for command in (("backup", "run"), ("backup", "mark"), ("drill", "--store", "offsite")):
+            ended = dbkeep(*command, "-e", NAME)
+            assert ended.status == 0, ended.out + ended.err
         checked = dbkeep("check", "-e", NAME)
         assert checked.status == 0, checked.out + checked.err
         for engine in ("postgresql", "mongodb", "redis"):
