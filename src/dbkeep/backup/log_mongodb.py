@@ -53,10 +53,15 @@ def timestamp(position: str) -> Timestamp:
 
 
 def note(client: Client, data: Document) -> Timestamp:
-    """Write `data` into the oplog and return its time once a majority has it. Raises OperationFailure."""
+    """Write `data` into the oplog and return its time once a majority has it.
+
+    Raises OperationFailure, DbkeepError when the server is just starting and has no time yet.
+    """
     concern = {"w": "majority", "wtimeout": MAJORITY_MS}
     reply = client.admin.command({"appendOplogNote": 1, "data": data, "writeConcern": concern})
-    time: Timestamp = reply["operationTime"]
+    time: Timestamp | None = reply.get("operationTime")
+    if time is None:
+        raise DbkeepError("mongodb: the replica set is only just starting and says no operation time; try again")
     return time
 
 

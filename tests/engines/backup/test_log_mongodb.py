@@ -337,10 +337,15 @@ def test_a_slicer_that_is_killed_goes_on_without_a_gap(host: BackupHost, tmp_pat
     context.set_forkserver_preload(["__main__", "dbkeep.backup.ship", "dbkeep.backup.log_mongodb"])
     killed = 0
     with Mover(host) as mover:
+        whole = context.Process(target=ship_once, args=(host,))
+        began = time.monotonic()
+        whole.start()
+        whole.join()
+        seconds = time.monotonic() - began
         for _ in range(12):
             process = context.Process(target=ship_once, args=(host,))
             process.start()
-            process.join(dice.uniform(0.02, 0.4))
+            process.join(dice.uniform(0.05, 0.6) * seconds)
             killed += process.is_alive()
             process.kill()
             process.join()
