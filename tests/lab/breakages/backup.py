@@ -25,13 +25,9 @@ BACKUP = (
     ),
     Breakage(("BK-03",), f"sudo systemctl -q disable --now {TIMER}", f"sudo systemctl -q enable --now {TIMER}"),
     Breakage(
-        ("BK-04",),
-        f"sudo sh -c 'mkdir {DRILLS}/away && mv {DRILLS}/drill-*.json {DRILLS}/away'",
-        f"sudo sh -c 'mv {DRILLS}/away/* {DRILLS} && rmdir {DRILLS}/away'",
-    ),
-    Breakage(
         ("BK-04",),  # drills that ran just now, of sets of long ago
-        f'sudo sed -i.kept \'s/"recovery_point": "20/"recovery_point": "19/\' {DRILLS}/drill-*.json',
+        f"sudo find {DRILLS} -name 'drill-*.json' "
+        '-exec sed -i.kept \'s/"recovery_point": "20/"recovery_point": "19/\' {} +',
         f"sudo sh -c 'for kept in {DRILLS}/drill-*.json.kept; do mv $kept ${{kept%.kept}}; done'",
     ),
     Breakage(("BK-05",), f"sudo chmod o+rx {SETS}", f"sudo chmod o-rx {SETS}"),
