@@ -13,6 +13,7 @@ from dbkeep.backup.restore import engine_restore, restore
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import connect as mongodb
+from dbkeep.postgresql.connect import connect as postgresql
 
 from .conftest import Site, fill, make_site
 from .full_disk import full, mounted
@@ -26,6 +27,11 @@ def tight(folder: Path) -> Iterator[Site]:
     with mounted(folder / "tight", "1500m", 0o755) as disk, make_site(disk) as site:
         fill(site)
         assert site.host.mongodb is not None
+        assert site.host.postgresql is not None
+        with postgresql(site.host.postgresql) as connection:
+            connection.execute("CREATE TABLE chat.ballast (content text)")
+            connection.execute("ALTER TABLE chat.ballast ALTER content SET STORAGE EXTERNAL")
+            connection.execute("INSERT INTO chat.ballast SELECT repeat('x', 1 << 20) FROM generate_series(1, 80)")
         with mongodb(site.host.mongodb) as client:
             # So much more than what a server needs to start that the room left is between the two.
             client["chat"]["ballast"].insert_many([{"content": os.urandom(1 << 20)} for _ in range(40)])
@@ -41,7 +47,7 @@ def site(folder: Path) -> Iterator[Site]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-@pytest.mark.parametrize(("engine", "left"), [("postgresql", 30_000), ("mongodb", 20_000), ("redis", 8)])
+@pytest.mark.parametrize(("engine", "left"), [("postgresql", 60_000), ("mongodb", 20_000), ("redis", 8)])
 def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
     tight: Site, engine: str, left: int
 ) -> None:

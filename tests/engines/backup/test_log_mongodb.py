@@ -335,22 +335,24 @@ def test_a_slicer_that_is_killed_goes_on_without_a_gap(host: BackupHost, tmp_pat
     dice = random.Random(4711)  # noqa: S311 - the same moments in every run
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "dbkeep.backup.ship", "dbkeep.backup.log_mongodb"])
-    killed = 0
+    killed, seconds = 0, 1.0
     with Mover(host) as mover:
-        whole = context.Process(target=ship_once, args=(host,))
-        began = time.monotonic()
-        whole.start()
-        whole.join()
-        seconds = time.monotonic() - began
-        for _ in range(12):
+        for _ in range(60):
             process = context.Process(target=ship_once, args=(host,))
+            began = time.monotonic()
             process.start()
-            process.join(dice.uniform(0.05, 0.6) * seconds)
-            killed += process.is_alive()
+            process.join(dice.uniform(0.05, 1.0) * seconds)
+            if process.is_alive():
+                killed += 1
+            else:
+                # How long a whole cut takes is the machine's, and changes with what else it does.
+                seconds = time.monotonic() - began
             process.kill()
             process.join()
+            if killed >= 6:
+                break
     ship(host)
-    assert killed >= 3, "no cut was killed"
+    assert killed >= 6, "no cut was killed"
     assert mover.times
     with restored(host, part, to(mover.times[-1]), tmp_path) as client:
         assert client["chat"]["ledger"].count_documents({}) == len(mover.times)
