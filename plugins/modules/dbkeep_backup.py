@@ -8,8 +8,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 try:
-    from dbkeep.backup.claims import read_claims
     from dbkeep.backup.drill import drill
+    from dbkeep.backup.drill_claims import read_claims
     from dbkeep.backup.manifest import NEWEST
     from dbkeep.backup.restore import plan, restore
     from dbkeep.backup.run import run

@@ -71,7 +71,8 @@ def bring_up(name: str, *, hosts: int, release: str, stages: Stages) -> Result:
         result.backup = run_backup(environment, on_progress=show)
         set_point(environment, on_progress=show)
     with stages.stage("Restore it in a drill") as show:
-        evidence = run_drill(environment, result.backup["set_id"], on_progress=show)
+        # The checks that follow attack the live servers as every role; the drill of every night does it to copies.
+        evidence = run_drill(environment, result.backup["set_id"], attack=False, on_progress=show)
         result.drill = {"result": evidence["result"], **evidence["observed"]}
     with stages.stage("Run all checks"):
         result.checks = run_checks(lab)

@@ -8,9 +8,9 @@ from random import SystemRandom
 from typing import Any
 
 from dbkeep.backup import drill_history
-from dbkeep.backup.claims import claims
 from dbkeep.backup.controller import Show, ask_for_engines, keep, list_sets, newest_set, placed, vault_identity
 from dbkeep.backup.declared_stores import declared_stores
+from dbkeep.backup.drill_claims import claims
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.settings import LOCAL, off_host_store
 from dbkeep.environment import Environment, checkout
@@ -50,12 +50,15 @@ def run_drill(
     *,
     store: str | None = None,
     identity: str | None = None,
+    attack: bool = True,
     on_progress: Show = lambda _: None,
 ) -> dict[str, Any]:
     """Drill a set (the newest without an id) on every host; return the evidence, kept in the checkout's evidence/ENV.
 
-    Without `store` it is the one of `default_store`. Only the newest set must be as declared now: an older one may be
-    from before a change. Raises DrillFailedError with the first thing that failed.
+    With `attack` every role tries its rights on the copies, and the API runs before them: then the newest set must be
+    as declared now, while an older one may be from before a change. Without `store` it is the one of `default_store`.
+
+    Raises DrillFailedError with the first thing that failed.
     """
     store = store or default_store(environment)
     newest = newest_set(environment, engines, store)
@@ -66,7 +69,7 @@ def run_drill(
         "set_id": set_id,
         "store": store,
         "identity": identity or vault_identity(environment),
-        "claims": claims(checkout(), environment.variables, asked),
+        "claims": claims(checkout(), environment.variables, asked) if attack else {},
         "strict": set_id == newest,
     }
     answers = ask_for_engines(where, "drill", request, on_progress)

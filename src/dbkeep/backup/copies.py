@@ -114,13 +114,20 @@ def _copy(host: BackupHost, store: Store, again: str | None, result: Result, pro
     if isinstance(store, DirectoryStore):
         for set_id in prune_copies(host, store):
             progress(f"set {set_id} removed from store {store.name}: retention lets it go")
-        kept = read_copies(store, host.settings.signing_keys)
-        if kept:
-            points.prune_copies(host, store, kept[0].recovery_point.at)
-        for engine in host.engines:
-            own = [part.recovery_point.at for part in kept if part.engine == engine]
-            if own:
-                prune_slice_copies(store, engine, own[0])
+        _prune_log_copies(host, store)
+
+
+def _prune_log_copies(host: BackupHost, store: DirectoryStore) -> None:
+    """Let go the points and slices before the oldest set there, unless a damaged manifest hides which one that is."""
+    damaged: list[str] = []
+    kept = read_copies(store, host.settings.signing_keys, damaged)
+    if damaged or not kept:
+        return
+    points.prune_copies(host, store, kept[0].recovery_point.at)
+    for engine in host.engines:
+        own = [part.recovery_point.at for part in kept if part.engine == engine]
+        if own:
+            prune_slice_copies(store, engine, own[0])
 
 
 def copy_part(host: BackupHost, store: Store, part: Part, there: Mapping[str, int]) -> dict[str, int]:

@@ -12,17 +12,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from dbkeep.backup import application
-from dbkeep.backup.claims import Claimed
+from dbkeep.backup import drill_application
+from dbkeep.backup.drill_claims import Claimed
 from dbkeep.backup.drill_copy import Copy, Serving, serving
+from dbkeep.backup.drill_proof import Proof
+from dbkeep.backup.drill_refusals import refuse
 from dbkeep.backup.fetch import fetched
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.proof import Proof
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.references import as_json, compare_here
-from dbkeep.backup.refusals import refuse
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.settings import LOCAL, BackupHost
@@ -179,7 +179,7 @@ class _Round:
         self.progress("application: starting it before the copies")
         self.application = Proof()
         with self.application.caught():
-            application.use(self.copies, self.folder, authority, self.application)
+            drill_application.use(self.copies, self.folder, authority, self.application)
 
     def _stop(self, engine: str, running: ExitStack) -> None:
         with self.proofs[engine].caught():

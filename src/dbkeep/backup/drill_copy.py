@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from dbkeep.backup.claims import Claimed
-from dbkeep.backup.proof import Proof
+from dbkeep.backup.drill_claims import Claimed
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.engines import engine
 from dbkeep.errors import DbkeepError
 from dbkeep.plan import Plan

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from dbkeep.backup.drill_copy import Copy, Serving
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.mongodb import collection_digests, list_collections, shape
-from dbkeep.backup.proof import Proof
 from dbkeep.backup.restore_mongodb import load, open_part
 from dbkeep.backup.settings import BackupHost
 from dbkeep.mongodb.bootstrap import subject

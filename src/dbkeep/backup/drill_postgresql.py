@@ -12,9 +12,9 @@ from pathlib import Path
 from psycopg import errors, sql
 
 from dbkeep.backup.drill_copy import Copy, Serving
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.postgresql import server_version, shape
-from dbkeep.backup.proof import Proof
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.table_digests import digest, prepare_session
 from dbkeep.backup.target_postgresql import restore_files

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dbkeep.backup.drill_copy import Copy, Serving
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.proof import Proof
 from dbkeep.backup.redis import dump_digest, instance_counts
 from dbkeep.backup.restore_redis import open_part
 from dbkeep.backup.settings import BackupHost

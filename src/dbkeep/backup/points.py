@@ -145,12 +145,8 @@ def parse_point(content: bytes, key: str, where: str, signing_keys: Sequence[str
 
     Raises DbkeepError, naming `where`, when it is altered or no host of the environment signed it.
     """
-    try:
-        return parse_signed(Point, content, key, signing_keys, where)
-    except UsageError:
-        raise
-    except DbkeepError as error:
-        raise DbkeepError(f"{error}; take another point (`dbkeep backup points`)") from None
+    instead = "take another point (`dbkeep backup points`)"
+    return parse_signed(Point, content, key, signing_keys, where=where, instead=instead)
 
 
 def read_points(host: BackupHost, damaged: list[str] | None = None) -> list[Point]:

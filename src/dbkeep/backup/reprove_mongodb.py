@@ -6,9 +6,9 @@ import ssl
 from typing import Any
 
 from dbkeep import mongodb
-from dbkeep.backup.claims import Claimed
+from dbkeep.backup.drill_claims import Claimed
 from dbkeep.backup.drill_copy import Copy, attack, differs
-from dbkeep.backup.proof import Proof
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.checks.access import agreed_tls
 from dbkeep.mongodb.connect import Client, client, connect
 from dbkeep.mongodb.prove.world import World

@@ -8,14 +8,15 @@ from psycopg import sql
 
 from chat_api.context import Signer
 from dbkeep import postgresql
-from dbkeep.backup.claims import Claimed
+from dbkeep.backup.drill_claims import Claimed
 from dbkeep.backup.drill_copy import Copy, attack, differs
-from dbkeep.backup.proof import Proof
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.ports import LOOPBACK
 from dbkeep.postgresql import context_keys
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.postgresql.prove.seed import Seed
 from dbkeep.postgresql.prove.world import World
+from dbkeep.postgresql.scram import verifier
 
 
 def reprove(copy: Copy, claimed: Claimed, proof: Proof) -> bool:
@@ -44,7 +45,7 @@ def reprove(copy: Copy, claimed: Claimed, proof: Proof) -> bool:
 
 def _set_secrets(connection: Connection, passwords: dict[str, str], key: str) -> None:
     for role, password in passwords.items():
-        alter = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
+        alter = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier(password)))
         connection.execute(alter)
     for identifier in context_keys.read(connection):
         context_keys.run(connection, context_keys.WriteKey(identifier, None))

@@ -11,10 +11,10 @@ from typing import Any
 import redis as driver
 
 from dbkeep import redis
-from dbkeep.backup.claims import Claimed
+from dbkeep.backup.drill_claims import Claimed
 from dbkeep.backup.drill_copy import Copy, attack
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.backup.drill_redis import FROM_DUMP
-from dbkeep.backup.proof import Proof
 from dbkeep.checks.access import redis_client
 from dbkeep.redis.declared import Declared
 from dbkeep.redis.prove.live import plant, remove

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -46,11 +45,6 @@ class EngineLog(Protocol):
         """Seal what was written since `newest` and return the new slices, already on disk."""
 
 
-def shipped_engines(host: BackupHost) -> tuple[str, ...]:
-    """Return the engines of this host whose logs are shipped."""
-    return tuple(engine for engine in host.engines if find_spec(f"dbkeep.backup.log_{engine}"))
-
-
 @dataclass
 class Shipper:
     """What one process knows from round to round. Slow stores and a new set hold up no cut: each has a thread."""
@@ -77,7 +71,7 @@ class Shipper:
         repository.mkdir(mode=0o711, parents=True, exist_ok=True)
         faults: dict[str, str] = {}
         with hold(repository / LOCK, "shipping the logs"):
-            for engine in shipped_engines(self.host):
+            for engine in self.host.engines:
                 _attempt(faults, f"engine {engine}", partial(self._cut, engine))
         for settings in self.host.settings.stores:
             if f"store {settings.name}" not in self._running:
@@ -186,8 +180,7 @@ def ship(host: BackupHost, *, progress: Progress = lambda _: None) -> dict[str, 
     if faults:
         raise DbkeepError("; ".join(f"{what}: {fault}" for what, fault in faults.items()))
     newest = {
-        engine: newest_slice(host.settings.repository, engine, host.settings.signing_keys)
-        for engine in shipped_engines(host)
+        engine: newest_slice(host.settings.repository, engine, host.settings.signing_keys) for engine in host.engines
     }
     return {engine: found.model_dump(mode="json") if found else None for engine, found in newest.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from dbkeep.errors import DbkeepError, UsageError
 R = TypeVar("R", bound="SignedRecord")
 
 
-class SignedRecord(Record):
+class SignedRecord(Record, ABC):
     """A record whose `signature` is that of all its other fields, in base64; empty before it is signed."""
 
     signature: str = ""
@@ -30,15 +31,18 @@ class SignedRecord(Record):
         return self.model_dump_json(indent=2) + "\n"
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """The path of the record below the repository, which is its key in a store."""
-        raise NotImplementedError
 
 
-def parse_signed(model: type[R], content: bytes, key: str, signing_keys: Sequence[str], where: str) -> R:
+def parse_signed(
+    model: type[R], content: bytes, key: str, signing_keys: Sequence[str], *, where: str, instead: str
+) -> R:
     """Return the record that a host of the environment wrote and signed as `key`. Its signature is looked at first.
 
-    Raises DbkeepError that begins with `where` when none of the keys signed it, or it is not as it was written.
+    Raises DbkeepError that begins with `where` and ends with what to do `instead`, when none of the keys signed it or
+    it is not as it was written; UsageError for a public key that is none.
     """
     try:
         record = json.loads(content)
@@ -46,16 +50,16 @@ def parse_signed(model: type[R], content: bytes, key: str, signing_keys: Sequenc
         check_signature(_content(record), signature, signing_keys, where)
         found = model.model_validate(record)
     except (ValueError, TypeError, KeyError):
-        raise DbkeepError(f"{where}: the record is damaged: it cannot be read") from None
+        raise DbkeepError(f"{where}: the record is damaged: it cannot be read; {instead}") from None
     except UsageError:
         raise
     except DbkeepError:
         raise DbkeepError(
             f"{where}: the record is damaged, or no host of this environment wrote it: no key of backup_signing_keys "
-            "signed it"
+            f"signed it; {instead}"
         ) from None
     if found.key != key or found.render().encode() != content:
-        raise DbkeepError(f"{where}: the record is damaged: it is that of {found.key}, or was written anew")
+        raise DbkeepError(f"{where}: the record is damaged: it is that of {found.key}, or was written anew; {instead}")
     return found
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from dbkeep.backup.manifest import StoredFile
 from dbkeep.backup.signed_record import SignedRecord, parse_signed
-from dbkeep.errors import DbkeepError, UsageError
+from dbkeep.errors import DbkeepError
 from dbkeep.files import write_atomically
 
 FOLDER = "log"
@@ -85,12 +85,8 @@ def parse_slice(content: bytes, key: str, where: str, signing_keys: Sequence[str
 
     Raises DbkeepError, naming `where`, when it is altered or no host of the environment signed it.
     """
-    try:
-        return parse_signed(Slice, content, key, signing_keys, where)
-    except UsageError:
-        raise
-    except DbkeepError as error:
-        raise DbkeepError(f"{error}; restore to a moment before it, or after a later set") from None
+    instead = "restore to a moment before it, or after a later set"
+    return parse_signed(Slice, content, key, signing_keys, where=where, instead=instead)
 
 
 def read_slice(repository: Path, key: str, signing_keys: Sequence[str]) -> Slice:

@@ -10,15 +10,15 @@ from typing import Any
 import click
 from pydantic import AwareDatetime, Field, SecretStr
 
-from dbkeep.backup.beside import restore_beside
 from dbkeep.backup.catalog import catalog
-from dbkeep.backup.claims import read_claims
 from dbkeep.backup.copies import copy_all
 from dbkeep.backup.drill import drill
+from dbkeep.backup.drill_claims import read_claims
 from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.prune import prune_all
 from dbkeep.backup.restore import plan, restore
+from dbkeep.backup.restore_beside import restore_beside
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
 from dbkeep.backup.ship import ship, ship_every
@@ -94,7 +94,7 @@ class IdentityRequest(SetRequest):
 
 
 class DrillRequest(IdentityRequest):
-    """`claims` are what dbkeep.backup.claims made of the declared state; `strict` says that the set is the newest."""
+    """`claims` are what drill_claims made of the declared state; `strict` says that the set is the newest."""
 
     claims: dict[str, Any] = Field(default_factory=dict)
     strict: bool = True

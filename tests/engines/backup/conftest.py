@@ -26,10 +26,13 @@ from dbkeep.redis.connect import connect as redis
 from dbkeep.sandbox import mongodb as mongodb_sandbox
 from dbkeep.sandbox import postgresql as postgresql_sandbox
 from dbkeep.sandbox import redis as redis_sandbox
+from dbkeep.sandbox import s3
+from dbkeep.sandbox.s3 import S3Server
 from dbkeep.secrets import age_recipient
 from dbkeep.settings import MongoDBSettings, PostgreSQLSettings, RedisInstance
 
 from ... import signing
+from .stores import BUCKET, client
 
 ENGINES = ("postgresql", "mongodb", "redis")
 STATE = {"appendonly": "yes", "aof-timestamp-enabled": "yes"}
@@ -92,6 +95,14 @@ def site(folder: Path) -> Iterator[Site]:
     with make_site(folder) as found:
         fill(found)
         yield found
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[S3Server]:
+    """An S3 server with a bucket that has versions and object lock."""
+    with s3.locking(folder / "locking") as running:
+        client(running).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
+        yield running
 
 
 @contextmanager

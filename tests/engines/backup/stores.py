@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -13,7 +13,8 @@ from botocore.config import Config
 from dbkeep.backup.settings import BackupHost, DirectoryStoreSettings, S3StoreSettings
 from dbkeep.sandbox.s3 import S3Server
 
-from .conftest import Site
+if TYPE_CHECKING:
+    from .conftest import Site
 
 BUCKET = "copies"
 Settings = DirectoryStoreSettings | S3StoreSettings

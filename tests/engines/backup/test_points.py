@@ -18,11 +18,11 @@ import pytest
 from pymongo.write_concern import WriteConcern
 
 from dbkeep.backup import references
-from dbkeep.backup.beside import how_to_reach, restore_beside, serving
 from dbkeep.backup.lock import BusyError
 from dbkeep.backup.points import Point, mark, read_points
 from dbkeep.backup.points_catalog import points_catalog
 from dbkeep.backup.restore import plan, restore
+from dbkeep.backup.restore_beside import how_to_reach, restore_beside, serving
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.slices import newest_slice
 from dbkeep.backup.target import Target

@@ -49,13 +49,6 @@ class Kit:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[S3Server]:
-    with s3.locking(folder / "locking") as running:
-        client(running).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
-        yield running
-
-
-@pytest.fixture(scope="module")
 def operator() -> str:
     return str(pyrage.x25519.Identity.generate())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyrage
@@ -17,18 +16,10 @@ from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.settings import BackupHost, S3StoreSettings
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.postgresql import counts as rows
-from dbkeep.sandbox import s3
 from dbkeep.sandbox.s3 import S3Server
 
 from .conftest import Site, make_site
 from .stores import BUCKET, bucket, client, with_stores
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[S3Server]:
-    with s3.locking(folder / "locking") as running:
-        client(running).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
-        yield running
 
 
 @pytest.fixture(scope="module")

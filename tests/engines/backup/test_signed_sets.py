@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.connect import connect as redis
 from dbkeep.sandbox import redis as redis_sandbox
-from dbkeep.sandbox import s3
 from dbkeep.sandbox.s3 import S3Server
 
 from ... import signing
@@ -32,13 +31,6 @@ from .stores import BUCKET, bucket, client, directory, with_stores
 
 STORES = ("nas", "offsite")
 REFUSED = "not signed"
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[S3Server]:
-    with s3.locking(folder / "locking") as running:
-        client(running).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
-        yield running
 
 
 @pytest.fixture(scope="module")

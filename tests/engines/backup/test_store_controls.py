@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,13 +60,6 @@ def ask(controls: ModuleType) -> Ask:
         return ""
 
     return one
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[S3Server]:
-    with s3.locking(folder / "locking") as running:
-        client(running).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
-        yield running
 
 
 @pytest.fixture(scope="module")

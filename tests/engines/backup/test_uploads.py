@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from hashlib import sha256
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,13 +30,6 @@ MEBIBYTE = 1 << 20
 # So many keys of a mebibyte that the copy is still under way when the test looks, on a busy machine too.
 LARGE = 40
 KILLS = 12
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[S3Server]:
-    with s3.locking(folder / "locking") as running:
-        client(running).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from dbkeep.backup.drill_history import drilled_point
 from dbkeep.backup.points import read_points
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, PostgreSQLBackup, read_host
-from dbkeep.backup.ship import STATE, shipped_engines
+from dbkeep.backup.ship import STATE
 from dbkeep.backup.slices import newest_slice
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.checks.facts.programs import json_of, properties_of, units_of
@@ -156,8 +156,7 @@ def _points(host: BackupHost) -> dict[str, Any]:
 def _log(host: BackupHost) -> dict[str, Any]:
     """Return how old the newest slice of each engine's log is, and what of the last round failed."""
     newest = {
-        engine: newest_slice(host.settings.repository, engine, host.settings.signing_keys)
-        for engine in shipped_engines(host)
+        engine: newest_slice(host.settings.repository, engine, host.settings.signing_keys) for engine in host.engines
     }
     state = host.settings.repository / STATE
     return {

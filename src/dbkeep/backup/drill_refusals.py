@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pyrage
 
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.backup.manifest import Part, StoredFile
-from dbkeep.backup.proof import Proof
 from dbkeep.backup.sealed_file import check, unseal
 from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.backup.drill_copy import Copy
-from dbkeep.backup.proof import Proof
+from dbkeep.backup.drill_proof import Proof
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.ports import LOOPBACK, free_port
