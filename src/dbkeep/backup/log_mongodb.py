@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic, sleep
+from typing import cast
 
 from bson import CodecOptions, Timestamp, decode
 from pymongo.errors import OperationFailure
@@ -28,6 +30,8 @@ SUFFIX = ".oplog.zst.age"
 SLICE_BYTES = 128 << 20
 BATCH_ENTRIES = 10_000
 MAJORITY_MS = 10_000
+# A server that just started takes notes before it says at what time.
+START_SECONDS = 10
 # A daily set with two hours to be late: the first slice ever reaches back to the fence of a set taken before it.
 FIRST_REACH_SECONDS = 26 * 3600
 CAPPED_POSITION_LOST = 136
@@ -55,14 +59,15 @@ def timestamp(position: str) -> Timestamp:
 def note(client: Client, data: Document) -> Timestamp:
     """Write `data` into the oplog and return its time once a majority has it.
 
-    Raises OperationFailure, DbkeepError when the server is just starting and has no time yet.
+    Raises OperationFailure, DbkeepError when the server is just starting and has no time after START_SECONDS.
     """
-    concern = {"w": "majority", "wtimeout": MAJORITY_MS}
-    reply = client.admin.command({"appendOplogNote": 1, "data": data, "writeConcern": concern})
-    time: Timestamp | None = reply.get("operationTime")
-    if time is None:
-        raise DbkeepError("mongodb: the replica set is only just starting and says no operation time; try again")
-    return time
+    command = {"appendOplogNote": 1, "data": data, "writeConcern": {"w": "majority", "wtimeout": MAJORITY_MS}}
+    deadline = monotonic() + START_SECONDS
+    while (time := client.admin.command(command).get("operationTime")) is None:
+        if monotonic() >= deadline:
+            raise DbkeepError("mongodb: the replica set is only just starting and says no operation time; try again")
+        sleep(0.1)
+    return cast(Timestamp, time)
 
 
 @dataclass

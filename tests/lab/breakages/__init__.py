@@ -1,4 +1,4 @@
-"""Ways to break a host by hand, in the order in which they do not hide each other."""
+"""Ways to break a host by hand, in the order in which they do not hide each other; repaired the other way round."""
 
 from .backup import BACKUP
 from .host import HOST
@@ -7,6 +7,7 @@ from .postgresql import POSTGRESQL
 from .redis import REDIS
 from .shell import Breakage
 
-ALL = (*HOST, *POSTGRESQL, *MONGODB, *REDIS, *BACKUP)
+# The backups rest while the engines are broken, or their units would fail and stay so after the repair.
+ALL = (*BACKUP, *HOST, *POSTGRESQL, *MONGODB, *REDIS)
 
 __all__ = ["ALL", "Breakage"]

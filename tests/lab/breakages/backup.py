@@ -1,6 +1,8 @@
 """The backups, broken."""
 
-from .shell import Breakage
+import shlex
+
+from .shell import Breakage, as_root
 
 TIMER = "dbkeep-backup.timer"
 SETS = "/var/lib/dbkeep/backup/sets"
@@ -9,6 +11,10 @@ LOG = "/var/lib/dbkeep/backup/log"
 POINT = "dbkeep-point.timer"
 POINTS = "/var/lib/dbkeep/backup/points"
 DRILLS = "/var/lib/dbkeep/evidence"
+
+# The check that follows a repair reads what the last round and the last point left.
+ROUND = "/var/lib/dbkeep/backup/ship.json"
+GOOD = f"[ {ROUND} -nt /root/repaired ] && grep -q 'faults.: {{}}' {ROUND}"
 
 BACKUP = (
     Breakage(
@@ -35,7 +41,10 @@ BACKUP = (
     Breakage(
         ("BK-10",),
         f"sudo systemctl stop {SHIP} && sudo mv {LOG} {LOG}.away",
-        f"sudo sh -c 'rm -rf {LOG} && mv {LOG}.away {LOG}' && sudo systemctl start {SHIP}",
+        as_root(
+            f"rm -rf {LOG} && mv {LOG}.away {LOG} && touch /root/repaired && systemctl start {SHIP}"
+            f" && timeout 90 sh -c {shlex.quote(f'until {GOOD}; do sleep 0.5; done')}"
+        ),
     ),
     Breakage(
         ("BK-06",),
@@ -45,6 +54,8 @@ BACKUP = (
     Breakage(
         ("BK-11",),
         f"sudo systemctl stop {POINT} && sudo mv {POINTS} {POINTS}.away",
-        f"sudo sh -c 'rm -rf {POINTS} && mv {POINTS}.away {POINTS}' && sudo systemctl start {POINT}",
+        as_root(
+            f"rm -rf {POINTS} && mv {POINTS}.away {POINTS} && systemctl start dbkeep-point.service {POINT}",
+        ),
     ),
 )
