@@ -5,25 +5,27 @@ each query in turns, for the same users, over TLS as the API does: the API's as 
 the same grants and BYPASSRLS. The explicit one runs in two sessions: how these differ (A/A) is how far two equal things
 are apart on this machine, and no ratio says more than that. It prints the ratios of the medians and of the 99th
 percentiles, for the statement alone, for the processor time that the server needs for it (which other load does not
-change), and for the request as the API sends it (context, statement and commit in one round trip, against the statement
-in one).
+change), and for the request as the API sends it (context, statement and commit in one write and one round trip, against
+the statement in one).
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import sql
@@ -35,6 +37,7 @@ from rich.table import Table
 import population
 import tls_server
 from chat_api.context import Signer, plain
+from chat_api.stores.one_write import OneWrite
 from chat_api.users.store import array_of
 from dbkeep.postgresql import context_keys
 from dbkeep.secrets import new_password
@@ -50,6 +53,8 @@ MOST_SAMPLED = 20_000
 
 Session = psycopg.Connection[tuple[Any, ...]]
 Values = dict[str, Any]
+Context = Callable[[int], str]
+"""Of the server process that takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +141,31 @@ def _administrator(server: tls_server.Server) -> Iterator[Session]:
         yield session
 
 
+def _login(server: tls_server.Server, role: str) -> dict[str, Any]:
+    return {
+        "host": tls_server.ADDRESS, "port": server.settings.port, "dbname": server.declared.scope.database,
+        "user": role, "password": server.passwords[role], "sslmode": "verify-full", "sslrootcert": str(server.ca_file),
+        "autocommit": True,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Sessions of one role: for statements, and for requests, which the API sends from an event loop."""
+
+    session: Session
+    requests: psycopg.AsyncConnection[tuple[Any, ...]]
+
+
 @contextmanager
-def _session(server: tls_server.Server, role: str) -> Iterator[Session]:
-    with psycopg.connect(
-        host=tls_server.ADDRESS, port=server.settings.port, dbname=server.declared.scope.database,
-        user=role, password=server.passwords[role], sslmode="verify-full", sslrootcert=str(server.ca_file),
-        autocommit=True,
-    ) as session:  # fmt: skip
-        yield session
+def _client(server: tls_server.Server, role: str, loop: asyncio.Runner) -> Iterator[Client]:
+    login = _login(server, role)
+    requests = loop.run(psycopg.AsyncConnection.connect(**login))
+    try:
+        with psycopg.connect(**login) as session:
+            yield Client(session, requests)
+    finally:
+        loop.run(requests.close())
 
 
 def _fill(administrator: Session, users: int, console: Console) -> float:
@@ -178,62 +200,79 @@ def _measure(
 ) -> list[Cost]:
     costs = []
     with (
-        _session(server, API) as secured,
-        _session(server, BYPASSING) as without,
-        _session(server, BYPASSING) as again,
+        asyncio.Runner() as loop,
+        _client(server, API, loop) as secured,
+        _client(server, BYPASSING, loop) as without,
+        _client(server, BYPASSING, loop) as again,
         Progress(console=console) as bar,
     ):
         gc.disable()
         for query in bar.track([query for query in QUERIES if query.explicit], description="measure"):
-            for form, run in (("statement", _statement), ("server", _server), ("request", _request)):
+            for form, run in (("statement", _statement), ("server", _server), ("request", partial(_request, loop))):
                 times: dict[str, list[float]] = {"secured": [], "without": [], "again": []}
                 for _ in range(WARM_UP + runs):
                     values = sample.values()
-                    context = signer.sign(values["me"], secured.info.backend_pid) if signer else plain(values["me"])
-                    turns = [
+                    context = partial(_context, signer, values["me"])
+                    turns: list[tuple[str, Client, str, Context | None]] = [
                         ("secured", secured, query.secured, context),
                         ("without", without, query.explicit or "", None),
                         ("again", again, query.explicit or "", None),
                     ]
                     # Who goes first finds the pages cold.
-                    for side, session, text, acting in random.sample(turns, len(turns)):
-                        times[side].append(run(session, text.encode(), values, acting))
+                    for side, client, text, acting in random.sample(turns, len(turns)):
+                        times[side].append(run(client, text.encode(), values, acting))
                 measured = [sorted(taken[WARM_UP:]) for taken in times.values()]
                 p50, p99 = (Sides(*(one[int(len(one) * share)] * 1e6 for one in measured)) for share in (0.5, 0.99))
                 costs.append(Cost(query.name, form, p50, p99))
     return costs
 
 
-def _statement(session: Session, text: bytes, values: Mapping[str, Any], context: str | None) -> float:
+def _context(signer: Signer | None, user: UUID, backend_pid: int) -> str:
+    return signer.sign(user, backend_pid) if signer else plain(user)
+
+
+def _set_context(session: Session, context: Context | None) -> None:
+    session.execute(SET_CONTEXT, [context(session.info.backend_pid) if context else ""], prepare=True)
+
+
+def _statement(client: Client, text: bytes, values: Values, context: Context | None) -> float:
     """Seconds of the statement alone, within a transaction that has its context."""
-    with session.transaction():
-        session.execute(SET_CONTEXT, [context or ""], prepare=True)
+    with client.session.transaction():
+        _set_context(client.session, context)
         started = time.perf_counter()
-        cursor = session.execute(text, values, prepare=True)
+        cursor = client.session.execute(text, values, prepare=True)
         if cursor.description:
             cursor.fetchall()
         return time.perf_counter() - started
 
 
-def _server(session: Session, text: bytes, values: Mapping[str, Any], context: str | None) -> float:
+def _server(client: Client, text: bytes, values: Values, context: Context | None) -> float:
     """Seconds that the session's server process runs for the statement (proc(5), schedstat)."""
-    schedule = Path(f"/proc/{session.info.backend_pid}/schedstat")
-    with session.transaction():
-        session.execute(SET_CONTEXT, [context or ""], prepare=True)
+    schedule = Path(f"/proc/{client.session.info.backend_pid}/schedstat")
+    with client.session.transaction():
+        _set_context(client.session, context)
         before = int(schedule.read_text(encoding="ascii").split()[0])
-        session.execute(text, values, prepare=True)
+        client.session.execute(text, values, prepare=True)
         return (int(schedule.read_text(encoding="ascii").split()[0]) - before) / 1e9
 
 
-def _request(session: Session, text: bytes, values: Mapping[str, Any], context: str | None) -> float:
+def _request(loop: asyncio.Runner, client: Client, text: bytes, values: Values, context: Context | None) -> float:
     """Seconds of everything that one request waits for, in one round trip."""
+    return loop.run(_timed(client.requests, text, values, context))
+
+
+async def _timed(
+    session: psycopg.AsyncConnection[tuple[Any, ...]], text: bytes, values: Values, context: Context | None
+) -> float:
     started = time.perf_counter()
-    with session.pipeline():
-        if context is not None:
-            session.execute(SET_CONTEXT, [context], prepare=True)
-        cursor = session.execute(text, values, prepare=True)
+    if context is None:
+        cursor = await session.execute(text, values, prepare=True)
+    else:
+        async with OneWrite(session):
+            await session.execute(SET_CONTEXT, [context(session.info.backend_pid)], prepare=True)
+            cursor = await session.execute(text, values, prepare=True)
     if cursor.description:
-        cursor.fetchall()
+        await cursor.fetchall()
     return time.perf_counter() - started
 
 
