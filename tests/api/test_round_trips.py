@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
 from chat_api.configuration import Configuration, Credentials, read_configuration, read_credentials
 from chat_api.problems import Problem
@@ -197,20 +198,42 @@ def test_a_cancelled_request_leaves_nothing_for_the_next(
     asyncio.run(cancel_and_go_on())
 
 
-def test_a_connection_that_died_idle_costs_no_error(
-    trio: Any, servers: Any, configuration: Configuration, secret: Credentials
+def test_connections_that_died_idle_cost_no_error(
+    trio: Any, servers: Any, environment: dict[str, str], secret: Credentials
 ) -> None:
     me = UUID(trio[0].id)
+    configuration = read_configuration(environment)
     end_all = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'app_api'"
 
     async def die_and_go_on() -> None:
         async with opened(configuration, secret) as store:
             for _ in range(3):
-                await store.run_as(me, "SELECT 1")
+                # All at once, so that several connections lie idle when they die.
+                await asyncio.gather(*(store.run_as(me, "SELECT pg_sleep(0.2)") for _ in range(6)))
                 with psycopg.connect(
                     host=str(servers.postgresql.socket_directory), port=servers.postgresql.port, user="postgres"
                 ) as administrator:
-                    assert administrator.execute(end_all).rowcount >= 1
+                    assert administrator.execute(end_all).rowcount >= 4
                 assert (await store.run_as(me, "SELECT chat.current_user_id() AS me")).rows == [{"me": me}]
 
     asyncio.run(die_and_go_on())
+
+
+def test_the_first_request_after_an_outage_is_answered(
+    trio: Any, servers: Any, environment: dict[str, str], secret: Credentials
+) -> None:
+    me = UUID(trio[0].id)
+
+    async def stop_and_go_on() -> None:
+        async with opened(read_configuration(environment), secret) as store:
+            await asyncio.gather(*(store.run_as(me, "SELECT pg_sleep(0.2)") for _ in range(6)))
+            servers.stop("postgresql")
+            try:
+                for _ in range(4):
+                    with pytest.raises((psycopg.OperationalError, PoolTimeout)):
+                        await store.run_as(me, "SELECT 1")
+            finally:
+                await asyncio.to_thread(servers.start, "postgresql")
+            assert (await store.run_as(me, "SELECT 1 AS one")).rows == [{"one": 1}]
+
+    asyncio.run(stop_and_go_on())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import select
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import Composed
 from psycopg_pool import AsyncConnectionPool
@@ -19,11 +20,29 @@ from chat_api.context import Signer
 from chat_api.stores.one_write import OneWrite
 
 Connection = AsyncConnection[DictRow]
-Pool = AsyncConnectionPool[Connection]
 
 WAIT_SECONDS = 2.0
 """How long a request waits for a connection before it is answered 503."""
 SET_CONTEXT = "SELECT set_config('app.user_id', %s, true)"
+
+
+class Pool(AsyncConnectionPool[Connection]):
+    """A pool whose connections may all have died while they were idle, at the cost of no error.
+
+    The pool's own `check` waits a second for each that it finds dead (psycopg_pool 3.3): two would be a 503.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> Connection:
+        """Return a connection that is alive; raises psycopg_pool.PoolTimeout and TooManyRequests as the pool does."""
+        deadline = monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            connection = await super().getconn(deadline - monotonic())
+            try:
+                await _require_alive(connection)
+            except OperationalError:
+                await self.putconn(connection)
+            else:
+                return connection
 
 
 class Done(NamedTuple):
@@ -102,26 +121,26 @@ def _pool(configuration: Configuration, role: str, password: SecretStr) -> Pool:
         # Transactions are begun where they are wanted: a pipeline is one by itself.
         "autocommit": True,
     }
-    return AsyncConnectionPool(
+    return Pool(
         kwargs=options,
         connection_class=AsyncConnection[DictRow],
         min_size=1,
         max_size=configuration.postgresql_pool_size,
         open=False,
-        check=_check,
         name=role,
         timeout=WAIT_SECONDS,
         max_waiting=4 * configuration.postgresql_pool_size,
         max_lifetime=1800,
-        reconnect_timeout=30,
+        # Who waited in vain gives up; the next request tries at once, where a longer patience doubles its pauses.
+        reconnect_timeout=WAIT_SECONDS,
     )
 
 
-async def _check(connection: Connection) -> None:
-    """Refuse a connection that died with its server while it was idle, so that it does not cost a user an error.
+async def _require_alive(connection: Connection) -> None:
+    """Raise OperationalError if the connection died.
 
-    An idle server is silent, so only a connection that has something to read, if only the end, is asked: a check of
-    all of them would cost every request a round trip.
+    An idle server is silent, so only a connection that has something to read, if only the end, is asked: asking all of
+    them would cost every request a round trip.
     """
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
