@@ -255,6 +255,7 @@ def new_key() -> bytes:
     return secrets.token_bytes(32)
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_goes_on_beside_log_ins_and_registrations(site: Site) -> None:
     site.fill()
     site.roll()
@@ -339,6 +340,7 @@ def test_what_does_not_decrypt_is_named_and_left(site: Site) -> None:
         assert site.rings.cipher.decrypt(after[user], Cell("users", "email", other)) == site.addresses[other]
 
 
+@pytest.mark.long
 def test_the_index_changes_without_a_moment_in_which_an_address_is_unknown_or_free(site: Site) -> None:
     site.fill(300)
     site.roll()

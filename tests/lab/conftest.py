@@ -1,4 +1,4 @@
-"""A real test host for the whole session, brought up by `./dbkeep up` through three SIGKILLs."""
+"""A real test host for the whole session, brought up by `./dbkeep up` through a SIGKILL."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ from dbkeep.up import describe
 NAME = "test"
 
 # A stage of `dbkeep up` and how many seconds into it the whole command is killed.
-KILLS = (
-    ("Provision by playbooks/site.yml", 10.0),
-    ("Provision by playbooks/site.yml", 45.0),
-    ("Take an encrypted backup of every engine", 1.5),
-)
+KILL = ("Provision by playbooks/site.yml", 45.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +121,7 @@ class UpLab:
 
     name: str
     result: dict[str, Any]
-    killed: list[Killed]
+    killed: Killed
 
     @property
     def environment(self) -> Environment:
@@ -153,7 +149,7 @@ def lab() -> Iterator[UpLab]:
     if inventory.is_dir() or dbkeep("lab", "status", "--json").out.count(f'"{NAME}"'):
         assert dbkeep("down", "--purge", "--name", NAME).status == 0
     try:
-        killed = [kill_up(NAME, stage, seconds) for stage, seconds in KILLS]
+        killed = kill_up(NAME, *KILL)
         done = dbkeep("up", "--name", NAME, "--json")
         assert done.status == 0, f"dbkeep up ended with {done.status}: {done.err}"
         yield UpLab(NAME, done.json, killed)

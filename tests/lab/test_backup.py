@@ -46,7 +46,8 @@ def test_a_restore_brings_back_what_was_lost(lab: UpLab) -> None:
     after = lab.counts()
     assert after["postgresql"] == before["postgresql"]
     assert after["mongodb"] == before["mongodb"]
-    assert dbkeep("check", "-e", lab.name).status == 0
+    checked = dbkeep("check", "-e", lab.name)
+    assert checked.status == 0, checked.out
     assert dbkeep("backup", "run", "-e", lab.name).status == 0
 
 

@@ -161,6 +161,7 @@ def test_what_apply_sets_survives_a_restart(site: Site) -> None:
     assert dbkeep("drift", "-e", site.name, "redis").status == 0
 
 
+@pytest.mark.long
 def test_a_file_edited_by_hand_is_drift_before_and_after_the_start_that_reads_it(site: Site) -> None:
     site.run(f"sudo sed -i 's/^databases .*/databases 9/' {site.file}")
     drift = dbkeep("drift", "-e", site.name, "redis")

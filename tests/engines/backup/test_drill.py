@@ -28,6 +28,7 @@ def failures(evidence: dict[str, Any]) -> dict[str, list[Any]]:
     }
 
 
+@pytest.mark.long
 def test_every_right_is_proved_again_on_the_copies(declared_site: Site) -> None:
     declared_site.take()
     evidence = drill(declared_site.host, "newest", None, declared_site.identity, claimed=claimed())

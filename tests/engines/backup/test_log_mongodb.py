@@ -363,6 +363,7 @@ def test_a_slicer_that_is_killed_goes_on_without_a_gap(host: BackupHost, tmp_pat
     assert {path.name for path in folder.iterdir()} == named
 
 
+@pytest.mark.long
 def test_an_oplog_that_rolled_over_is_loud_and_a_new_set_is_taken(host: BackupHost, tmp_path: Path) -> None:
     assert host.mongodb is not None
     take(host)
