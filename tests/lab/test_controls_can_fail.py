@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import breakages
+from .breakages import Breakage
 from .conftest import UpLab, dbkeep
 
 ENGINES = ("postgresql", "mongodb", "redis")
@@ -25,10 +27,16 @@ def run_all(lab: UpLab, commands: list[str]) -> None:
 
 
 def repair(lab: UpLab) -> None:
-    run_all(lab, [breakage.repair for breakage in reversed(breakages.ALL) if breakage.repair])
+    """Repair what was broken; the backups last, which take a recovery point of engines that work again."""
+    run_all(lab, repairs(breakages.SERVERS))
     for engine in ENGINES:
         done = dbkeep("apply", "-e", lab.name, engine, "--allow-destructive")
         assert done.status == 0, done.out + done.err
+    run_all(lab, repairs(breakages.BACKUP))
+
+
+def repairs(broken: Sequence[Breakage]) -> list[str]:
+    return [breakage.repair for breakage in reversed(broken) if breakage.repair]
 
 
 def test_broken_controls_fail_and_repaired_ones_pass(lab: UpLab, tmp_path: Path) -> None:

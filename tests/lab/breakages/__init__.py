@@ -7,7 +7,8 @@ from .postgresql import POSTGRESQL
 from .redis import REDIS
 from .shell import Breakage
 
-# The backups rest while the engines are broken, or their units would fail and stay so after the repair.
-ALL = (*BACKUP, *HOST, *POSTGRESQL, *MONGODB, *REDIS)
+SERVERS = (*HOST, *POSTGRESQL, *MONGODB, *REDIS)
+# The backups rest while the servers are broken, or their units would fail and stay so after the repair.
+ALL = (*BACKUP, *SERVERS)
 
-__all__ = ["ALL", "Breakage"]
+__all__ = ["ALL", "BACKUP", "SERVERS", "Breakage"]
