@@ -153,12 +153,20 @@ class BackupSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class BackupHost:
-    """This host as the backup sees it: its backup settings and how each engine to back up is reached."""
+    """This host as the backup sees it: its backup settings and how each engine to back up is reached.
+
+    `live` is the repository that the engines log into, where `settings` name one that is a copy of another.
+    """
 
     settings: BackupSettings
     postgresql: PostgreSQLSettings | None = None
     mongodb: MongoDBSettings | None = None
     redis: RedisSettings | None = None
+    live: Path | None = None
+
+    @property
+    def live_repository(self) -> Path:
+        return self.live or self.settings.repository
 
     @property
     def engines(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dbkeep.backup.drill_claims import read_claims
 from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.prune import prune_all
+from dbkeep.backup.received import receive, send
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.restore_beside import restore_beside
 from dbkeep.backup.run import run
@@ -66,13 +68,20 @@ class SetRequest(StoreRequest):
 
 
 class TargetRequest(SetRequest):
-    """A point or a moment goes before the set."""
+    """A point or a moment goes before the set. `source` is the host whose data it is, when that is another one."""
 
     point: str | None = None
     to: AwareDatetime | None = None
+    source: str = ""
 
     def target(self) -> Target:
         return Target(self.set_id, self.point, self.to)
+
+
+class SendRequest(TargetRequest):
+    """With `records_only` it is what a plan reads."""
+
+    records_only: bool = False
 
 
 class ShipRequest(Request):
@@ -183,7 +192,7 @@ def verify_command() -> None:
 def plan_command() -> None:
     """Answer with what a restore would replace and lose; changes nothing."""
     asked = request(TargetRequest)
-    answer(plan(read_host(), asked.target(), asked.engines, asked.store))
+    answer(plan(read_host(), asked.target(), asked.engines, asked.store, asked.source))
 
 
 @agent_backup_group.command("restore")
@@ -197,7 +206,24 @@ def restore_command() -> None:
         )
         answer(found)
         return
-    answer(restore(read_host(), target, asked.engines, identity, store=asked.store, progress=progress))
+    answer(
+        restore(read_host(), target, asked.engines, identity, store=asked.store, source=asked.source, progress=progress)
+    )
+
+
+@agent_backup_group.command("send")
+def send_command() -> None:
+    """Answer, as a tar stream, with what of this host's repository brings engines to a target."""
+    asked = request(SendRequest)
+    send(read_host(), asked.target(), asked.engines, sys.stdout.buffer, records_only=asked.records_only)
+
+
+@agent_backup_group.command("receive")
+@click.option("--more", is_flag=True, help="Keep what another host has sent.")
+def receive_command(*, more: bool) -> None:
+    """Take the tar stream of another host's `send` from standard input."""
+    receive(read_host(), sys.stdin.buffer, more=more)
+    answer({})
 
 
 @agent_backup_group.command("drill")
