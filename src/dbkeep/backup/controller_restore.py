@@ -46,7 +46,12 @@ def restore_plan(
             bring(sources, host, request, records_only=True, on_progress=lambda _: None)
     answers = ask_for_engines(where, "plan", request, lambda _: None)
     rows = [{"host": host.name, **row} for host, answer in answers.items() for row in answer["parts"]]
-    return {"target": str(target), "skew_seconds": _skew_seconds(answers.values()), "parts": rows}
+    return {
+        "target": str(target),
+        "source": request.get("source", ""),
+        "skew_seconds": _skew_seconds(answers.values()),
+        "parts": rows,
+    }
 
 
 def run_restore_beside(

@@ -165,17 +165,23 @@ def apart(seconds: float) -> str:
 def show_plan(plan: dict[str, Any]) -> None:
     """Print what a restore replaces in each engine and what is lost, on standard error."""
     for row in plan["parts"]:
-        show_row(row)
+        show_row(row, plan["source"])
     if len(plan["parts"]) > 1:
         show(f"all of it goes to {plan['target']}; the engines will be at most {apart(plan['skew_seconds'])} apart")
 
 
-def show_row(row: dict[str, Any]) -> None:
-    """Print what the restore of one engine replaces and what is lost, on standard error."""
+def show_row(row: dict[str, Any], source: str) -> None:
+    """Print what the restore of one engine replaces and what is lost, on standard error.
+
+    `source` is the host whose data it gets, when that is another one.
+    """
     show(f"{row['engine']} on {row['host']}: stops {row['service']}, replaces {row['replaces']} (kept beside it)")
     log = f" and {row['slices']} slices of the log after it" if row["slices"] else ""
     show(f"  takes set {row['set_id']}{log}")
-    show(f"  goes back to {row['recovery_point']}: what was written in the {row['lost_seconds']} s since is lost")
+    if source:
+        show(f"  gets the data of {source} as it was at {row['recovery_point']}, {row['lost_seconds']} s ago")
+    else:
+        show(f"  goes back to {row['recovery_point']}: what was written in the {row['lost_seconds']} s since is lost")
     if row["unfinished"]:
         show(f"  a restore was interrupted here: the data that was live before it is in {row['unfinished']}")
     if row["live"] is None:
