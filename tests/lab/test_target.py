@@ -88,15 +88,15 @@ def test_what_is_no_target_is_refused_before_any_host_is_asked(environment: Envi
 def test_the_host_aside_gets_a_point_from_the_one_that_runs(environment: Environment) -> None:
     first, second = named(environment, FIRST), named(environment, SECOND)
     at_point = messages(first)
-    marked = dbkeep("backup", "mark", "-e", NAME, "--name", "before")
+    marked = dbkeep("backup", "mark", "-e", NAME, "--name", "release")
     assert marked.status == 0, marked.err
     _, _, sent = write(environment)
     time.sleep(SHIPPED_SECONDS)
-    asked = dbkeep("restore", "-e", NAME, "--point", "before", "--target", SECOND)
-    assert asked.status == 2, "nobody said yes"
+    asked = dbkeep("restore", "-e", NAME, "--point", "release", "--target", SECOND)
+    assert asked.status == 1, "nobody said yes"
     assert f"replaces {CLUSTER} (kept beside it)" in asked.err
 
-    done = dbkeep("restore", "-e", NAME, "--point", "before", "--target", SECOND, "--yes", "--json")
+    done = dbkeep("restore", "-e", NAME, "--point", "release", "--target", SECOND, "--yes", "--json")
 
     assert done.status == 0, done.err
     assert {row["host"] for row in done.json["engines"].values()} == {SECOND}
