@@ -9,10 +9,12 @@ from typing import Any
 
 from dbkeep.backup import drill_history
 from dbkeep.backup.controller import Show, ask_for_engines, keep, list_sets, newest_set, placed, vault_identity
+from dbkeep.backup.controller_restore import request_of
 from dbkeep.backup.declared_stores import declared_stores
 from dbkeep.backup.drill_claims import claims
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.settings import LOCAL, off_host_store
+from dbkeep.backup.target import Target
 from dbkeep.environment import Environment, checkout
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now
@@ -48,6 +50,7 @@ def run_drill(
     set_id: str | None = None,
     engines: Sequence[str] = (),
     *,
+    target: Target | None = None,
     store: str | None = None,
     identity: str | None = None,
     attack: bool = True,
@@ -55,31 +58,35 @@ def run_drill(
 ) -> dict[str, Any]:
     """Drill a set (the newest without an id) on every host; return the evidence, kept in the checkout's evidence/ENV.
 
+    With `target`, a point or a time, it is that moment: the set before it and the log since, which no set describes.
+
     With `attack` every role tries its rights on the copies, and the API runs before them: then the newest set must be
     as declared now, while an older one may be from before a change. Without `store` it is the one of `default_store`.
 
     Raises DrillFailedError with the first thing that failed.
     """
     store = store or default_store(environment)
-    newest = newest_set(environment, engines, store)
-    set_id, where = set_id or newest, placed(environment, engines)
+    where = placed(environment, engines)
+    newest = "" if target else newest_set(environment, engines, store)
+    wanted = target or Target(set_id or newest)
     started = now()
     asked = [name for names in where.values() for name in names]
     request = {
-        "set_id": set_id,
-        "store": store,
+        **request_of(wanted, store),
         "identity": identity or vault_identity(environment),
         "claims": claims(checkout(), environment.variables, asked) if attack else {},
-        "strict": set_id == newest,
+        # A moment may be from before a change of what is declared.
+        "strict": target is None and wanted.set_id == newest,
     }
     answers = ask_for_engines(where, "drill", request, on_progress)
     observed = merged([(host.name, answer["observed"]) for host, answer in answers.items()])
-    observed = {"set_id": set_id, "store": store, "newest": set_id == newest, **observed}
+    set_id = max(str(answer["observed"]["set_id"]) for answer in answers.values())
+    observed = {"set_id": set_id, "target": str(wanted), "store": store, "newest": set_id == newest, **observed}
     observed["rpo_seconds"] = round((started - min(drill_history.points_of({"observed": observed}))).total_seconds(), 3)
     wrong = first_wrong(observed)
     evidence = keep(environment, "drill", started, passed=wrong is None, observed=observed)
     if wrong:
-        raise DrillFailedError(f"drill of set {set_id}: {wrong}", evidence)
+        raise DrillFailedError(f"drill of {wanted}: {wrong}", evidence)
     return evidence
 
 

@@ -15,7 +15,8 @@ from dbkeep.environment import Environment, Host
 from dbkeep.evidence import now
 
 
-def _request(target: Target, store: str) -> dict[str, Any]:
+def request_of(target: Target, store: str) -> dict[str, Any]:
+    """Return the part of a request to an agent that says what to go to, and where it is."""
     to = target.to.isoformat() if target.to else None
     return {"set_id": target.set_id, "point": target.point, "to": to, "store": store}
 
@@ -38,7 +39,7 @@ def restore_plan(
 
     With `host` it is about the engines there, which get the data of those of the environment.
     """
-    request, where = _request(target, store), placed(environment, engines)
+    request, where = request_of(target, store), placed(environment, engines)
     if host:
         sources, where = where, onto(environment, host, engines)
         request["source"] = names_of(sources)
@@ -66,7 +67,7 @@ def run_restore_beside(
 ) -> dict[str, Any]:
     """Restore every engine into the folder `directory` of its host, beside what runs, and return the evidence."""
     started = now()
-    request = _request(target, store) | {
+    request = request_of(target, store) | {
         "identity": identity or vault_identity(environment),
         "directory": directory,
     }
@@ -92,7 +93,7 @@ def run_restore(
     What dangles between the stores then is part of it: the restore is done all the same.
     """
     started = now()
-    request, where = _request(target, store), placed(environment, engines)
+    request, where = request_of(target, store), placed(environment, engines)
     request["identity"] = identity or vault_identity(environment)
     if host:
         sources, where = where, onto(environment, host, engines)

@@ -96,15 +96,13 @@ class VerifyRequest(SetRequest):
     store: str = ALL
 
 
-class IdentityRequest(SetRequest):
-    """The identity is used in memory and goes nowhere else."""
+class DrillRequest(TargetRequest):
+    """`claims` are what drill_claims made of the declared state; `strict` says that the set is the newest.
+
+    The identity is used in memory and goes nowhere else.
+    """
 
     identity: SecretStr
-
-
-class DrillRequest(IdentityRequest):
-    """`claims` are what drill_claims made of the declared state; `strict` says that the set is the newest."""
-
     claims: dict[str, Any] = Field(default_factory=dict)
     strict: bool = True
 
@@ -232,7 +230,7 @@ def drill_command() -> None:
     asked = request(DrillRequest)
     identity = asked.identity.get_secret_value()
     evidence = drill(
-        read_host(), asked.set_id, asked.engines, identity,
+        read_host(), asked.target(), asked.engines, identity,
         store=asked.store, claimed=read_claims(asked.claims), strict=asked.strict, progress=progress,
     )  # fmt: skip
     answer(evidence)
