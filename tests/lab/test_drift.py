@@ -57,12 +57,12 @@ def test_planted_drift_is_named_repaired_and_gone(lab: UpLab, engine: str) -> No
     assert dbkeep("check", "-e", lab.name, "--engine", engine).status == 0
 
 
-def playbook(environment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run site.yml as a person would, without our command line."""
+def playbook(environment: str, *arguments: str, book: str = "site.yml") -> subprocess.CompletedProcess[str]:
+    """Run a playbook as a person would, without our command line."""
     root = checkout()
     inventory = Path("inventory") / environment
     return subprocess.run(
-        [".venv/bin/ansible-playbook", "-i", str(inventory), "playbooks/site.yml", *arguments],
+        [".venv/bin/ansible-playbook", "-i", str(inventory), f"playbooks/{book}", *arguments],
         cwd=root,
         env={k: v for k, v in ansible_environment(inventory, root).items() if k != "ANSIBLE_VAULT_PASSWORD_FILE"},
         stdin=subprocess.DEVNULL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import boto3
 import pytest
@@ -107,38 +106,79 @@ def test_the_host_aside_gets_a_point_from_the_one_that_runs(environment: Environ
     assert dbkeep("lab", "exec", SECOND, f"sudo test -f {kept}/PG_VERSION").status == 0
 
 
-def test_it_takes_over_at_a_chosen_second_when_the_first_one_is_gone(environment: Environment, tmp_path: Path) -> None:
-    second, lab = named(environment, SECOND), define_lab(NAME, hosts=2, release="bookworm")
-    with s3.locking(tmp_path / "store", address=str(lab.gateway)) as server:
-        declare(NAME, [bucket(server, "offsite")])
+@pytest.fixture(scope="module")
+def offsite(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A bucket with object lock that has a set of the first host."""
+    gateway = str(define_lab(NAME, hosts=2, release="bookworm").gateway)
+    with s3.locking(tmp_path_factory.mktemp("store"), address=gateway) as server:
+        declare(environment.name, [bucket(server, "offsite")])
         assert dbkeep("backup", "stores", "-e", NAME, "--prepare").status == 0
         run = dbkeep("backup", "run", "-e", NAME)
         assert run.status == 0, run.err
-        person, conversation, sent = write(environment)
-        chosen = sent[len(sent) // 2].at.replace(microsecond=0) + timedelta(seconds=1)
-        time.sleep(SHIPPED_SECONDS)
-        machine.stop(lab.machines[0])
-        before = keys(server)
+        yield server
 
-        back = ("restore", "-e", NAME, "--to", chosen.strftime("%Y-%m-%dT%H:%M:%SZ"), "--target", SECOND, "--yes")
-        gone = dbkeep(*back, "--store", "local")
-        assert (gone.status, "restored from a store: --store NAME" in gone.err) == (2, True), gone.err
-        done = dbkeep(*back, "--json")
-        assert done.status == 0, done.err
-        assert (done.json["store"], done.json["source"]) == ("offsite", FIRST)
-        # It takes sets and seals its log like any host, for itself.
-        assert dbkeep("lab", "exec", SECOND, "sudo systemctl start dbkeep-backup.service").status == 0
-        assert {part["engine"] for part in call(second, ["backup", "list"], {})["parts"]} == set(ENGINES)
-        assert keys(server) == before
 
-        take_over(environment)
-        numbers = read(read_environment(NAME), person, conversation)
-        expected = {one.number for one in sent if one.at < chosen - timedelta(seconds=1)}
-        assert expected <= numbers
-        assert not numbers & {one.number for one in sent if one.at > chosen + timedelta(seconds=1)}
-        again = dbkeep("backup", "run", "-e", NAME)
-        assert again.status == 0, again.err
-        assert keys(server) > before
+def test_drills_run_on_the_host_for_them_alone(environment: Environment, offsite: S3Server) -> None:
+    marked = dbkeep("backup", "mark", "-e", NAME, "--name", "drilled")
+    assert marked.status == 0, marked.err
+    time.sleep(SHIPPED_SECONDS)
+    before = keys(offsite)
+    place_aside(environment, "drill")
+    try:
+        for words, target in ((("--point", "drilled"), "point drilled"), ((), "set ")):
+            done = dbkeep("drill", "-e", NAME, *words, "--json")
+            assert done.status == 0, done.out + done.err
+            assert {row["host"] for row in done.json["engines"].values()} == {SECOND}
+            assert (done.json["store"], done.json["target"].startswith(target)) == ("offsite", True)
+        known = dbkeep("lab", "exec", FIRST, "sudo sh -c 'grep -l drilled /var/lib/dbkeep/evidence/drill-*'")
+        assert known.status == 0, "the host whose set it is does not know of the drill"
+        played = playbook(NAME, book="drill.yml")
+        assert played.returncode == 0, played.stdout + played.stderr
+    finally:
+        place_aside(environment, "standby")
+    # Not even its log, which it archives for itself. The first host's goes on.
+    assert {key for key in keys(offsite) - before if "sets/" in key} == set()
+
+
+def place_aside(environment: Environment, group: str) -> None:
+    """Have the second host stand aside in this group. What is on it is the same in both."""
+    path = environment.path / "hosts.yml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for other in ("standby", "drill"):
+        content["all"]["children"].pop(other, None)
+    content["all"]["children"][group] = {"hosts": {SECOND: None}}
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def test_it_takes_over_at_a_chosen_second_when_the_first_one_is_gone(
+    environment: Environment, offsite: S3Server
+) -> None:
+    second, lab = named(environment, SECOND), define_lab(NAME, hosts=2, release="bookworm")
+    person, conversation, sent = write(environment)
+    chosen = sent[len(sent) // 2].at.replace(microsecond=0) + timedelta(seconds=1)
+    time.sleep(SHIPPED_SECONDS)
+    machine.stop(lab.machines[0])
+    before = keys(offsite)
+
+    back = ("restore", "-e", NAME, "--to", chosen.strftime("%Y-%m-%dT%H:%M:%SZ"), "--target", SECOND, "--yes")
+    gone = dbkeep(*back, "--store", "local")
+    assert (gone.status, "restored from a store: --store NAME" in gone.err) == (2, True), gone.err
+    done = dbkeep(*back, "--json")
+    assert done.status == 0, done.err
+    assert (done.json["store"], done.json["source"]) == ("offsite", FIRST)
+    # It takes sets and seals its log like any host, for itself.
+    assert dbkeep("lab", "exec", SECOND, "sudo systemctl start dbkeep-backup.service").status == 0
+    assert {part["engine"] for part in call(second, ["backup", "list"], {})["parts"]} == set(ENGINES)
+    assert keys(offsite) == before
+
+    take_over(environment)
+    numbers = read(read_environment(NAME), person, conversation)
+    expected = {one.number for one in sent if one.at < chosen - timedelta(seconds=1)}
+    assert expected <= numbers
+    assert not numbers & {one.number for one in sent if one.at > chosen + timedelta(seconds=1)}
+    again = dbkeep("backup", "run", "-e", NAME)
+    assert again.status == 0, again.err
+    assert keys(offsite) > before
 
 
 def take_over(environment: Environment) -> None:

@@ -29,6 +29,8 @@ from dbkeep.backup.target import Target
 from dbkeep.backup.verify import verify
 from dbkeep.commands.agent_points import POINT_WORDS
 from dbkeep.commands.exchange import Request, answer, progress, request
+from dbkeep.errors import UsageError
+from dbkeep.evidence import write
 
 
 class RunRequest(Request):
@@ -105,6 +107,12 @@ class DrillRequest(TargetRequest):
     identity: SecretStr
     claims: dict[str, Any] = Field(default_factory=dict)
     strict: bool = True
+
+
+class DrilledRequest(Request):
+    """`evidence` is the controller's record of a drill that ran on another host."""
+
+    evidence: dict[str, Any]
 
 
 class RestoreRequest(TargetRequest):
@@ -234,3 +242,13 @@ def drill_command() -> None:
         store=asked.store, claimed=read_claims(asked.claims), strict=asked.strict, progress=progress,
     )  # fmt: skip
     answer(evidence)
+
+
+@agent_backup_group.command("drilled")
+def drilled_command() -> None:
+    """Keep the record of a drill of this host's sets that ran on another host."""
+    evidence = request(DrilledRequest).evidence
+    if evidence.get("kind") != "drill":
+        raise UsageError("the request's evidence: no record of a drill")
+    write(evidence, read_host().settings.evidence)
+    answer({})
