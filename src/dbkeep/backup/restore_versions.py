@@ -51,12 +51,12 @@ def _installed(host: BackupHost, engine: str) -> Version | None:
     if engine == "mongodb":
         program = str(mongodb_sandbox.find_mongod())
         done = subprocess.run(
-            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
-        return version_of(done.stdout)
+        return version_of(done.stdout) or None
     directory = host.with_postgresql()[0].data_directory
     for folder in (directory, unfinished(directory)):
         file = (folder or Path()) / "PG_VERSION"
         if folder and file.is_file():
-            return version_of(file.read_text(encoding="ascii"))
+            return version_of(file.read_text(encoding="ascii")) or None
     return None
