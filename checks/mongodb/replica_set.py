@@ -15,9 +15,9 @@ LAG_SECONDS = 30
 OPLOG_HOURS = 24
 
 
-def several_members(environment: Environment) -> None:
+def several_members(environment: Environment, target: Host) -> None:
     """End the control where the inventory names one member only."""
-    if len(environment.hosts("mongodb")) == 1:
+    if len(inventory.members(environment, target)) == 1:
         not_applicable("the inventory names one member: the replica set has nothing to compare or to lose")
 
 
@@ -46,9 +46,11 @@ def test_replica_set(environment: Environment, target: Host, mongodb_facts: dict
     sources=("MongoDB manual: Replica Set Configuration", "dbkeep design: closed world inside a named scope"),
     fix=f"{SITE}; one that does not answer: `systemctl status mongod` there",
 )
-def test_members_are_declared(environment: Environment, mongodb_facts: dict[str, Any], observe: Observe) -> None:
+def test_members_are_declared(
+    environment: Environment, target: Host, mongodb_facts: dict[str, Any], observe: Observe
+) -> None:
     members = {member["host"]: member for member in mongodb_facts["replica_set"]["members"]}
-    declared = set(inventory.members(environment))
+    declared = set(inventory.members(environment, target))
     observe(declared=sorted(declared), members=members)
     wrong = [f"{host} is missing" for host in sorted(declared - members.keys())]
     wrong += [f"{host} is not in the inventory" for host in sorted(members.keys() - declared)]
@@ -69,8 +71,10 @@ def test_members_are_declared(environment: Environment, mongodb_facts: dict[str,
     fix="look at rs.printSecondaryReplicationInfo(), the disk and the network of the member that is behind",
 )
 @pytest.mark.usefixtures("mongodb_primary")
-def test_no_member_is_behind(environment: Environment, mongodb_facts: dict[str, Any], observe: Observe) -> None:
-    several_members(environment)
+def test_no_member_is_behind(
+    environment: Environment, target: Host, mongodb_facts: dict[str, Any], observe: Observe
+) -> None:
+    several_members(environment, target)
     behind = {member["host"]: member["behind_seconds"] for member in mongodb_facts["replica_set"]["members"]}
     observe(behind_seconds=behind)
     assert len(behind) > 1, "the replica set has one member"
@@ -85,8 +89,10 @@ def test_no_member_is_behind(environment: Environment, mongodb_facts: dict[str, 
     sources=("MongoDB manual: Replica Set Deployment Architectures",),
     fix="name three (or five, seven) hosts in the group mongodb and run playbooks/site.yml",
 )
-def test_one_member_may_fail(environment: Environment, mongodb_facts: dict[str, Any], observe: Observe) -> None:
-    several_members(environment)
+def test_one_member_may_fail(
+    environment: Environment, target: Host, mongodb_facts: dict[str, Any], observe: Observe
+) -> None:
+    several_members(environment, target)
     members = mongodb_facts["replica_set"]["members"]
     votes = sum(member["votes"] for member in members)
     good = sum(

@@ -86,7 +86,7 @@ parts:
 
 def perform(module: AnsibleModule, host: BackupHost) -> dict[str, Any]:
     operation, set_id, store = (module.params[name] for name in ("operation", "set_id", "store"))
-    store = store or (off_host_store(host.settings.stores) if operation == "drill" else LOCAL)
+    store = store or (off_host_store(host.settings.readable_stores) if operation == "drill" else LOCAL)
     wanted = module.params["engines"]
     engines = [name for name in host.engines if not wanted or name in wanted]
     if not engines:

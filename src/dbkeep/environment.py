@@ -14,6 +14,9 @@ from typing import Any
 from dbkeep.errors import UsageError
 
 GROUPS = ("postgresql", "mongodb", "redis", "chat_api")
+# Hosts of these groups have engines of their own, which no application uses: a restore's target, and where drills run.
+STANDBY, DRILL = "standby", "drill"
+ASIDE = frozenset({STANDBY, DRILL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,11 @@ class Host:
     groups: frozenset[str]
     variables: dict[str, Any] = field(repr=False, hash=False, compare=False)
 
+    @property
+    def is_aside(self) -> bool:
+        """Whether its engines are none of the environment's: what is there is a copy, or nothing."""
+        return not self.groups.isdisjoint(ASIDE)
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -42,9 +50,12 @@ class Environment:
     order: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     def hosts(self, group: str) -> list[Host]:
-        """Return the hosts of `group` in the group's order: the first one here is the first one of a playbook."""
+        """Return the hosts of `group` in the group's order: the first one here is the first one of a playbook.
+
+        Hosts that stand aside are in the groups ASIDE only, as seen from here: nothing looks for live data on them.
+        """
         names = self.order.get(group, [])
-        found = [host for host in self.all_hosts if group in host.groups]
+        found = [host for host in self.all_hosts if group in host.groups and (group in ASIDE or not host.is_aside)]
         return sorted(found, key=lambda host: names.index(host.name)) if names else found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import threading
@@ -62,6 +63,54 @@ def call(
     except ValueError:
         what = f"{host.name}: the agent's answer to {' '.join(words)} is not JSON"
         raise DbkeepError(f"{what}; run playbooks/site.yml") from None
+
+
+def transfer(
+    source: Host,
+    words: Sequence[str],
+    request: dict[str, Any],
+    sink: Host,
+    sink_words: Sequence[str],
+    *,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run one agent command on `source` and give what it writes to another one on `sink`, without keeping any of it.
+
+    Raises what `call` raises, of the source first: a stream that ends early is its failure.
+    """
+    giving = [*ssh_command(source), "sudo", "-n", AGENT, "agent", *words]
+    taking = [*ssh_command(sink), "sudo", "-n", AGENT, "agent", *sink_words]
+    said: dict[Host, list[str]] = {source: [], sink: []}
+    with (
+        subprocess.Popen(giving, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as giver,
+        subprocess.Popen(taking, stdin=giver.stdout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as taker,
+    ):
+        cast(IO[bytes], giver.stdout).close()
+        running = {source: giver, sink: taker}
+        readers = [
+            threading.Thread(
+                target=_read_progress,
+                args=(io.TextIOWrapper(cast(IO[bytes], process.stderr), encoding="utf-8"), said[host], on_progress),
+                daemon=True,
+            )
+            for host, process in running.items()
+        ]
+        for reader in readers:
+            reader.start()
+        with suppress(BrokenPipeError):
+            stdin = cast(IO[bytes], giver.stdin)
+            stdin.write(json.dumps(request).encode())
+            stdin.close()
+        for reader in readers:
+            reader.join()
+    for host, process in running.items():
+        # A giver whose taker ended is ended by that: what it says then is not the reason.
+        if process.returncode and not (host is source and taker.returncode and _only_broken(said[source])):
+            raise _failure(host, process.returncode, said[host])
+
+
+def _only_broken(lines: Sequence[str]) -> bool:
+    return not lines or "Broken pipe" in lines[-1]
 
 
 def _exchange(process: subprocess.Popen[str], request: str) -> str:

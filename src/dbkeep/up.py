@@ -88,6 +88,8 @@ def describe(environment: Environment) -> dict[str, Any]:
     """Return version, host, address, port and counts of every engine of the environment."""
     described: dict[str, Any] = {}
     for host in environment.all_hosts:
+        if host.is_aside:
+            continue
         for engine, facts in call(host, ["describe"]).items():
             # The first host of a group, as in plan and backup.
             described.setdefault(engine, {"host": host.name, "address": host.address, **facts})

@@ -61,12 +61,12 @@ def test_planted_drift_is_named_repaired_and_gone(lab: UpLab, tmp_path: Path) ->
     assert checked.status == 0, checked.out
 
 
-def playbook(environment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run site.yml as a person would, without our command line."""
+def playbook(environment: str, *arguments: str, book: str = "site.yml") -> subprocess.CompletedProcess[str]:
+    """Run a playbook as a person would, without our command line."""
     root = checkout()
     inventory = Path("inventory") / environment
     return subprocess.run(
-        [".venv/bin/ansible-playbook", "-i", str(inventory), "playbooks/site.yml", *arguments],
+        [".venv/bin/ansible-playbook", "-i", str(inventory), f"playbooks/{book}", *arguments],
         cwd=root,
         env={k: v for k, v in ansible_environment(inventory, root).items() if k != "ANSIBLE_VAULT_PASSWORD_FILE"},
         stdin=subprocess.DEVNULL,

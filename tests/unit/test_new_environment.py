@@ -162,6 +162,8 @@ def test_hosts_of_the_command_line() -> None:
     hosts, groups = parse_hosts(("a=2001:db8::1,postgresql", "b=2001:db8::2,mongodb,redis"))
     assert hosts["a"] == {"ansible_host": "2001:db8::1"}
     assert groups == {"postgresql": ["a"], "mongodb": ["b"], "redis": ["b"], "chat_api": []}
+    _, groups = parse_hosts(("a=192.0.2.1,redis", "b=192.0.2.2,redis,standby"))
+    assert (groups["redis"], groups["standby"], "drill" in groups) == (["a", "b"], ["b"], False)
 
 
 @pytest.mark.parametrize(

@@ -81,17 +81,17 @@ def view(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def list_sets(environment: Environment, store: str = LOCAL) -> list[dict[str, Any]]:
-    """Return the environment's backup sets on its hosts, or in a store, oldest first.
+def list_sets(environment: Environment, store: str = LOCAL, where: Placed | None = None) -> list[dict[str, Any]]:
+    """Return the environment's backup sets on its hosts, or in a store, oldest first. Others than these can be asked.
 
     `complete` says whether every engine has its part, `copies` which stores have all parts of the set.
     """
-    return list(read_catalog(environment, store)["sets"])
+    return list(read_catalog(environment, store, where)["sets"])
 
 
-def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]:
+def read_catalog(environment: Environment, store: str = LOCAL, where: Placed | None = None) -> dict[str, Any]:
     """Return the sets as `list_sets` does, as `errors` what is damaged or does not answer, by host, and the score."""
-    where = placed(environment)
+    where = where or placed(environment)
     by_set: dict[str, dict[str, dict[str, Any]]] = {}
     copies: dict[str, set[str]] = {}
     errors: dict[str, list[str]] = {}
@@ -118,14 +118,16 @@ def read_catalog(environment: Environment, store: str = LOCAL) -> dict[str, Any]
     return {"sets": sets, "stores": sorted(copies), "errors": errors, "score": rated}
 
 
-def newest_set(environment: Environment, engines: Sequence[str] = (), store: str = LOCAL) -> str:
+def newest_set(
+    environment: Environment, engines: Sequence[str] = (), store: str = LOCAL, where: Placed | None = None
+) -> str:
     """Return the newest set with a part of every engine asked for; raises UsageError when there is none."""
     wanted = {name for names in placed(environment, engines).values() for name in names}
-    for found in reversed(list_sets(environment, store)):
+    for found in reversed(list_sets(environment, store, where)):
         if wanted <= set(found["engines"]):
             return str(found["set_id"])
-    where = f"environment {environment.name}" if store == LOCAL else f"store {store}"
-    raise UsageError(f"{where} has no set with {', '.join(sorted(wanted))}: `dbkeep backup run`")
+    place = f"environment {environment.name}" if store == LOCAL else f"store {store}"
+    raise UsageError(f"{place} has no set with {', '.join(sorted(wanted))}: `dbkeep backup run`")
 
 
 def copy_sets(environment: Environment, again: str | None = None, *, on_progress: Show = lambda _: None) -> list[str]:

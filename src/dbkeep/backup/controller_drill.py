@@ -8,14 +8,26 @@ from random import SystemRandom
 from typing import Any
 
 from dbkeep.backup import drill_history
-from dbkeep.backup.controller import Show, ask_for_engines, keep, list_sets, newest_set, placed, vault_identity
+from dbkeep.backup.controller import (
+    Placed,
+    Show,
+    ask_for_engines,
+    keep,
+    list_sets,
+    newest_set,
+    placed,
+    vault_identity,
+)
+from dbkeep.backup.controller_restore import request_of
 from dbkeep.backup.declared_stores import declared_stores
 from dbkeep.backup.drill_claims import claims
 from dbkeep.backup.recovery_point import skew_seconds
 from dbkeep.backup.settings import LOCAL, off_host_store
-from dbkeep.environment import Environment, checkout
+from dbkeep.backup.target import Target
+from dbkeep.environment import DRILL, Environment, checkout
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now
+from dbkeep.remote import call
 
 
 class DrillFailedError(DbkeepError):
@@ -24,6 +36,25 @@ class DrillFailedError(DbkeepError):
     def __init__(self, message: str, evidence: dict[str, Any]) -> None:
         super().__init__(message)
         self.evidence = evidence
+
+
+def drill_hosts(environment: Environment, engines: Sequence[str] = ()) -> Placed:
+    """Return where drills run: on the first host of the group drill, else on the hosts that hold the engines.
+
+    Raises UsageError when the host of that group lacks an engine.
+    """
+    sources = placed(environment, engines)
+    if not environment.hosts(DRILL):
+        return sources
+    host = environment.hosts(DRILL)[0]
+    wanted = [name for names in sources.values() for name in names]
+    lacking = [name for name in wanted if name not in host.groups]
+    if lacking:
+        raise UsageError(
+            f"{host.name}, of the group {DRILL}, has no {', '.join(lacking)}: put it into that group and run "
+            "playbooks/site.yml, or name the engines to drill with --engine"
+        )
+    return {host: wanted}
 
 
 def default_store(environment: Environment) -> str:
@@ -36,8 +67,9 @@ def random_set(environment: Environment, engines: Sequence[str] = (), store: str
 
     Raises UsageError when there is none.
     """
-    wanted = {name for names in placed(environment, engines).values() for name in names}
-    sets = [found["set_id"] for found in list_sets(environment, store) if wanted <= set(found["engines"])]
+    where = drill_hosts(environment, engines)
+    wanted = {name for names in where.values() for name in names}
+    sets = [found["set_id"] for found in list_sets(environment, store, where) if wanted <= set(found["engines"])]
     if not sets:
         raise UsageError(f"no set with {', '.join(sorted(wanted))} is in {store}: `dbkeep backup run`")
     return str(SystemRandom().choice(sets))
@@ -48,12 +80,15 @@ def run_drill(
     set_id: str | None = None,
     engines: Sequence[str] = (),
     *,
+    target: Target | None = None,
     store: str | None = None,
     identity: str | None = None,
     attack: bool = True,
     on_progress: Show = lambda _: None,
 ) -> dict[str, Any]:
-    """Drill a set (the newest without an id) on every host; return the evidence, kept in the checkout's evidence/ENV.
+    """Drill a set (the newest without an id) where drills run; return the evidence, kept in evidence/ENV.
+
+    With `target`, a point or a time, it is that moment: the set before it and the log since, which no set describes.
 
     With `attack` every role tries its rights on the copies, and the API runs before them: then the newest set must be
     as declared now, while an older one may be from before a change. Without `store` it is the one of `default_store`.
@@ -61,26 +96,45 @@ def run_drill(
     Raises DrillFailedError with the first thing that failed.
     """
     store = store or default_store(environment)
-    newest = newest_set(environment, engines, store)
-    set_id, where = set_id or newest, placed(environment, engines)
+    where = drill_hosts(environment, engines)
+    if store == LOCAL and environment.hosts(DRILL):
+        raise UsageError(
+            f"{', '.join(host.name for host in where)} drills copies that are off the hosts: declare a store in "
+            "backup_stores (docs/stores.md), or name one with --store"
+        )
+    newest = "" if target else newest_set(environment, engines, store, where)
+    wanted = target or Target(set_id or newest)
     started = now()
     asked = [name for names in where.values() for name in names]
     request = {
-        "set_id": set_id,
-        "store": store,
+        **request_of(wanted, store),
         "identity": identity or vault_identity(environment),
         "claims": claims(checkout(), environment.variables, asked) if attack else {},
-        "strict": set_id == newest,
+        # A moment may be from before a change of what is declared.
+        "strict": target is None and wanted.set_id == newest,
     }
     answers = ask_for_engines(where, "drill", request, on_progress)
     observed = merged([(host.name, answer["observed"]) for host, answer in answers.items()])
-    observed = {"set_id": set_id, "store": store, "newest": set_id == newest, **observed}
+    set_id = max(str(answer["observed"]["set_id"]) for answer in answers.values())
+    observed = {"set_id": set_id, "target": str(wanted), "store": store, "newest": set_id == newest, **observed}
     observed["rpo_seconds"] = round((started - min(drill_history.points_of({"observed": observed}))).total_seconds(), 3)
     wrong = first_wrong(observed)
     evidence = keep(environment, "drill", started, passed=wrong is None, observed=observed)
+    if environment.hosts(DRILL):
+        _hand_over(evidence, placed(environment, engines), on_progress)
     if wrong:
-        raise DrillFailedError(f"drill of set {set_id}: {wrong}", evidence)
+        raise DrillFailedError(f"drill of {wanted}: {wrong}", evidence)
     return evidence
+
+
+def _hand_over(evidence: dict[str, Any], sources: Placed, show: Show) -> None:
+    """Tell the hosts whose sets these are: their retention keeps what was drilled, and their checks ask for it."""
+    for host in sources:
+        try:
+            call(host, ["backup", "drilled"], {"evidence": evidence})
+        except DbkeepError as error:
+            # It may be gone: the drill is one all the same.
+            show(f"{host.name} does not know of this drill: {error}")
 
 
 def merged(answers: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:

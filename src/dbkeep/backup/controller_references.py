@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbkeep.backup.controller import placed
+from dbkeep.backup.controller import Placed
 from dbkeep.backup.references import REFERENCES, Page, Reference, as_json, compare
-from dbkeep.environment import Environment, Host
+from dbkeep.environment import Host
 from dbkeep.errors import DbkeepError
 from dbkeep.remote import call
 
 
-def check_references(environment: Environment) -> dict[str, Any]:
+def check_references(engines_of: Placed) -> dict[str, Any]:
     """Return for every place that names users how many of them do not exist, with examples, and `dangling` in all.
 
     One host with all engines compares them itself; else the ids go through here, a page at a time.
     Raises DbkeepError when an engine does not answer.
     """
-    where = {engine: host for host, engines in placed(environment).items() for engine in engines}
+    where = {engine: host for host, engines in engines_of.items() for engine in engines}
     if "postgresql" not in where:
         return as_json([])
     if len(set(where.values())) == 1:
@@ -41,9 +41,9 @@ def _missing(host: Host, ids: list[str]) -> list[str]:
     return list(call(host, ["backup", "missing-users"], {"ids": ids})["missing"]) if ids else []
 
 
-def references_or_reason(environment: Environment) -> dict[str, Any]:
+def references_or_reason(engines_of: Placed) -> dict[str, Any]:
     """Return what `check_references` does, or as `error` why the stores could not be compared: the restore is done."""
     try:
-        return check_references(environment)
+        return check_references(engines_of)
     except DbkeepError as error:
         return {"references": [], "dangling": None, "error": str(error)}

@@ -8,13 +8,15 @@ from typing import Any
 
 from dbkeep.backup.controller import Show, ask_for_engines, keep, placed, vault_identity
 from dbkeep.backup.controller_references import references_or_reason
+from dbkeep.backup.controller_target import bring, names_of, onto
 from dbkeep.backup.settings import LOCAL
 from dbkeep.backup.target import Target
-from dbkeep.environment import Environment
+from dbkeep.environment import Environment, Host
 from dbkeep.evidence import now
 
 
-def _request(target: Target, store: str) -> dict[str, Any]:
+def request_of(target: Target, store: str) -> dict[str, Any]:
+    """Return the part of a request to an agent that says what to go to, and where it is."""
     to = target.to.isoformat() if target.to else None
     return {"set_id": target.set_id, "point": target.point, "to": to, "store": store}
 
@@ -27,12 +29,30 @@ def _skew_seconds(answers: Iterable[Mapping[str, Any]]) -> float:
 
 
 def restore_plan(
-    environment: Environment, target: Target, engines: Sequence[str] = (), store: str = LOCAL
+    environment: Environment,
+    target: Target,
+    engines: Sequence[str] = (),
+    store: str = LOCAL,
+    host: Host | None = None,
 ) -> dict[str, Any]:
-    """Return for every engine what a restore would replace and lose, and how far apart the engines will be."""
-    answers = ask_for_engines(placed(environment, engines), "plan", _request(target, store), lambda _: None)
+    """Return for every engine what a restore would replace and lose, and how far apart the engines will be.
+
+    With `host` it is about the engines there, which get the data of those of the environment.
+    """
+    request, where = request_of(target, store), placed(environment, engines)
+    if host:
+        sources, where = where, onto(environment, host, engines)
+        request["source"] = names_of(sources)
+        if store == LOCAL:
+            bring(sources, host, request, records_only=True, on_progress=lambda _: None)
+    answers = ask_for_engines(where, "plan", request, lambda _: None)
     rows = [{"host": host.name, **row} for host, answer in answers.items() for row in answer["parts"]]
-    return {"target": str(target), "skew_seconds": _skew_seconds(answers.values()), "parts": rows}
+    return {
+        "target": str(target),
+        "source": request.get("source", ""),
+        "skew_seconds": _skew_seconds(answers.values()),
+        "parts": rows,
+    }
 
 
 def run_restore_beside(
@@ -47,7 +67,7 @@ def run_restore_beside(
 ) -> dict[str, Any]:
     """Restore every engine into the folder `directory` of its host, beside what runs, and return the evidence."""
     started = now()
-    request = _request(target, store) | {
+    request = request_of(target, store) | {
         "identity": identity or vault_identity(environment),
         "directory": directory,
     }
@@ -64,15 +84,23 @@ def run_restore(
     *,
     store: str = LOCAL,
     identity: str | None = None,
+    host: Host | None = None,
     on_progress: Show = lambda _: None,
 ) -> dict[str, Any]:
     """Put every engine at the target in place of its live data and return the evidence, one entry an engine.
 
+    With `host` the engines there are put at it, and those of the environment are left as they are.
     What dangles between the stores then is part of it: the restore is done all the same.
     """
     started = now()
-    request = _request(target, store) | {"identity": identity or vault_identity(environment)}
-    answers = ask_for_engines(placed(environment, engines), "restore", request, on_progress)
+    request, where = request_of(target, store), placed(environment, engines)
+    request["identity"] = identity or vault_identity(environment)
+    if host:
+        sources, where = where, onto(environment, host, engines)
+        request["source"] = names_of(sources)
+        if store == LOCAL:
+            bring(sources, host, request, on_progress=on_progress)
+    answers = ask_for_engines(where, "restore", request, on_progress)
     restored = {
         engine: {"host": host.name, **found}
         for host, answer in answers.items()
@@ -82,8 +110,9 @@ def run_restore(
         "target": str(target),
         "set_id": max(str(found["set_id"]) for found in restored.values()),
         "store": store,
+        **({"source": request["source"]} if host else {}),
         "skew_seconds": _skew_seconds(answer["observed"] for answer in answers.values()),
         "engines": restored,
-        **references_or_reason(environment),
+        **references_or_reason(where if host else placed(environment)),
     }
     return keep(environment, "restore", started, passed=True, observed=observed)

@@ -26,7 +26,7 @@ from dbkeep.backup.references import as_json, compare_here
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.target import Target, choose
+from dbkeep.backup.target import Chosen, Target, choose
 from dbkeep.engines import NAMES
 from dbkeep.evidence import now, record, write
 from dbkeep.sandbox.authority import Authority
@@ -36,9 +36,15 @@ class EngineDrill(Protocol):
     """What dbkeep.backup.drill_postgresql, drill_mongodb and drill_redis each offer."""
 
     def copied(
-        self, host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof
-    ) -> AbstractContextManager[Copy]: ...
-    def compare(self, host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None: ...
+        self, host: BackupHost, one: Chosen, identity: str, serving: Serving, proof: Proof
+    ) -> AbstractContextManager[Copy]:
+        """Start the copy, carried on to the point of `one` if it has one, and prove that it ends there."""
+
+    def compare(self, host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
+        """Compare it with the manifest, which says what was there at the part's own point."""
+
+    def inspect(self, host: BackupHost, copy: Copy, proof: Proof) -> None:
+        """Ask what holds at any moment."""
 
 
 class EngineReproof(Protocol):
@@ -57,7 +63,7 @@ def engine_reproof(name: str) -> EngineReproof:
 
 def drill(
     host: BackupHost,
-    set_id: str,
+    target: Target | str,
     engines: Sequence[str] | None,
     identity: str,
     *,
@@ -66,7 +72,10 @@ def drill(
     strict: bool = True,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Restore a set (or `newest`), of the host or a store, into throw-away engines on this host, compare and attack.
+    """Restore `target` (a string is the id of a set) of the host or a store into throw-away engines here, and attack.
+
+    A set is compared with its manifest. A point or a time is a set and the log after it, which no manifest describes:
+    it must end at its fences, and be sound.
 
     Every role is attacked on the copies of the engines in `claimed`, which must be as claimed when `strict`: a set that
     is not the newest may be older than the claim. Returns the evidence, after all is torn down.
@@ -76,22 +85,24 @@ def drill(
     """
     read_identities(identity)
     wanted = host.chosen(tuple(engines or ()))
-    found = choose(host, Target(set_id), wanted, store).engines
-    parts = {engine: one.part for engine, one in found.items()}
+    target = Target(target) if isinstance(target, str) else target
+    found = choose(host, target, wanted, store).engines
     root = host.settings.drill_directory
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
-    chosen = next(iter(parts.values())).set_id
+    sets = sorted({one.part.set_id for one in found.values()})
     started = now()
     with (
-        hold(root / LOCK, f"drill of set {chosen}"),
+        hold(root / LOCK, f"drill of {target}"),
         fetched(host, store, found, progress) as source,
-        hold(source.sets / chosen / LOCK, "drill", shared=True),
+        ExitStack() as kept,
     ):
+        for set_id in sets:
+            kept.enter_context(hold(source.sets / set_id / LOCK, "drill", shared=True))
         remove_leftovers(root)
         with _folder(root) as folder:
-            round_ = _Round(source, parts, identity, folder, dict(claimed or {}), progress, strict=strict)
+            round_ = _Round(source, found, identity, folder, dict(claimed or {}), progress, strict=strict)
             round_.run()
-    observed = {"set_id": chosen, "store": store, **round_.observed(started)}
+    observed = {"set_id": sets[-1], "target": str(target), "store": store, **round_.observed(started)}
     evidence = record("drill", started=started, passed=round_.passed, observed=observed)
     write(evidence, host.settings.evidence)
     return evidence
@@ -112,7 +123,7 @@ class _Round:
     """The copies of one drill, all there at once: the application needs the three of them."""
 
     source: BackupHost
-    parts: Mapping[str, Part]
+    chosen: Mapping[str, Chosen]
     identity: str
     folder: Path
     claimed: Mapping[str, Claimed]
@@ -128,7 +139,7 @@ class _Round:
         """Restore, compare and attack every engine; what fails is in its proof and stops no other."""
         authority = Authority(self.folder, "dbkeep drill")
         with ExitStack() as stack:
-            for engine in self.parts:
+            for engine in self.chosen:
                 self.proofs[engine] = Proof()
                 running = ExitStack()
                 stack.callback(self._stop, engine, running)
@@ -146,18 +157,21 @@ class _Round:
             self.progress(f"{engine}: {_verdict(self.result(engine))}")
 
     def _restore(self, engine: str, authority: Authority, running: ExitStack) -> None:
-        part, proof = self.parts[engine], self.proofs[engine]
-        self.progress(f"{engine}: restoring set {part.set_id} into a throw-away server")
+        one, proof = self.chosen[engine], self.proofs[engine]
+        carried = f", carried on to {one.at.isoformat()}," if one.point else ""
+        self.progress(f"{engine}: restoring set {one.part.set_id}{carried} into a throw-away server")
         folder = self.folder / engine
         folder.mkdir(mode=0o711)
         folder.chmod(0o711)
         served = serving(engine, folder, authority, self.claimed.get(engine), strict=self.strict)
         drilled = engine_drill(engine)
-        copy = running.enter_context(drilled.copied(self.source, part, self.identity, served, proof))
-        drilled.compare(self.source, part, copy, proof)
+        copy = running.enter_context(drilled.copied(self.source, one, self.identity, served, proof))
+        if one.point is None:
+            drilled.compare(self.source, one.part, copy, proof)
+        drilled.inspect(self.source, copy, proof)
         self.copies[engine] = copy
         self.progress(f"{engine}: opening damaged copies of a file, which must be refused")
-        refuse(self.source, part, self.identity, folder, proof)
+        refuse(self.source, one.part, self.identity, folder, proof)
 
     def _compare_references(self) -> None:
         """Ask the copies whom they name: what dangles is listed and is no failure, for it may have done so before."""
@@ -192,24 +206,30 @@ class _Round:
 
     def observed(self, started: datetime) -> dict[str, Any]:
         """Return what evidence of the drill, begun at `started`, holds."""
-        results = {engine: self.result(engine) for engine in self.parts}
-        moments = [part.recovery_point.at for part in self.parts.values()]
+        results = {engine: self.result(engine) for engine in self.chosen}
+        moments = [one.at for one in self.chosen.values()]
+        files = [
+            *(file for one in self.chosen.values() for file in one.part.stored_files()),
+            *(file for one in self.chosen.values() for found in one.slices for file in found.stored_files()),
+        ]
         return {
             "engines": results,
             "application": self.application and self.application.as_json(),
             "references": self.references,
-            "stored_bytes": sum(stored.size for part in self.parts.values() for stored in part.stored_files()),
+            "stored_bytes": sum(file.size for file in files),
             "skew_seconds": skew_seconds(moments),
             "rpo_seconds": round((started - min(moments)).total_seconds(), 3),
             "rto_seconds": round(sum(result["rto_seconds"] or 0 for result in results.values()), 3),
         }
 
     def result(self, engine: str) -> dict[str, Any]:
-        part, proof = self.parts[engine], self.proofs[engine]
+        one, proof = self.chosen[engine], self.proofs[engine]
         return {
             **proof.as_json(),
-            "recovery_point": part.recovery_point.at.isoformat(),
-            "source_version": part.server_version,
+            "set_id": one.part.set_id,
+            "slices": len(one.slices),
+            "recovery_point": one.at.isoformat(),
+            "source_version": one.part.server_version,
             "copy_version": proof.version,
             "rto_seconds": proof.rto_seconds,
             "attacked": engine in self.attacked,

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bson import Timestamp
+
 from dbkeep.backup.drill_copy import Copy, Serving
 from dbkeep.backup.drill_proof import Proof
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.mongodb import collection_digests, list_collections, shape
+from dbkeep.backup.replay_mongodb import carry_on
 from dbkeep.backup.restore_mongodb import load, open_part
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.target import Chosen
 from dbkeep.mongodb.bootstrap import subject
 from dbkeep.mongodb.connect import Client, connect
 from dbkeep.mongodb.prove.server import AS_CONFIGURED, spelt
@@ -22,9 +26,10 @@ PARAMETERS = {"ttlMonitorEnabled": "false"}
 
 
 @contextmanager
-def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
+def copied(host: BackupHost, one: Chosen, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
     """Decrypt and load into a server with access control and TLS: from the first moment nobody else can log on."""
-    database = host.with_mongodb()[1].database
+    part, database = one.part, host.with_mongodb()[1].database
+    replay = carry_on(host, part, identity, serving.folder, one.point)
     security = serving.authority.mongodb()
     declared = serving.claimed.declared.server.parameters if serving.claimed else ()
     with (
@@ -38,13 +43,35 @@ def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof:
     ):
         copy = started.model_copy(update={"database": database})
         with connect(copy) as client:
-            load(client, stream, database, part.files[0].name)
+            load(client, stream, database, part.files[0].name, replay)
             proof.restored(str(client.server_info()["version"]))
+        _compare_end(one, replay.last, proof)
         yield Copy(copy, {"mongodb": copy.port}, serving)
 
 
+def _compare_end(one: Chosen, last: Timestamp | None, proof: Proof) -> None:
+    """The last entry that was replayed is the fence of the point, or it is not later than the time."""
+    if one.point is None or last is None:
+        return
+    ended = f"{last.time}.{last.inc}"
+    if one.point.name:
+        proof.equal("cluster time of the last entry that was replayed", one.point.name, ended)
+    else:
+        what = f"cluster time of the last entry that was replayed, not after {one.point.at.isoformat()}"
+        proof.that(what, f"{one.point.at.timestamp():.0f} or less", ended, last.time <= one.point.at.timestamp())
+
+
+def inspect(host: BackupHost, copy: Copy, proof: Proof) -> None:
+    """Compare collections with their indexes, by the server's own rules."""
+    database = host.with_mongodb()[1].database
+    with connect(copy.settings) as client:
+        for collection in list_collections(client, database):
+            if collection.kind != "view":
+                _validate(client, database, collection.name, proof)
+
+
 def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
-    """Compare documents, validators, indexes, users and roles with the manifest, and collections with their indexes."""
+    """Compare documents, validators, indexes, users and roles with the manifest."""
     database = host.with_mongodb()[1].database
     with connect(copy.settings) as client:
         collections = list_collections(client, database)
@@ -57,8 +84,6 @@ def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
             proof.equal(f"validator, options and indexes of {name}", expected.get(name), found.get(name))
         proof.equal("users", part.details["users"], _users(client, copy, part))
         proof.equal("roles", part.details["roles"], client.admin["system.roles"].count_documents({}))
-        for name in stored:
-            _validate(client, database, name, proof)
 
 
 def _users(client: Client, copy: Copy, part: Part) -> int:

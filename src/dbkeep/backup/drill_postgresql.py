@@ -13,10 +13,11 @@ from psycopg import errors, sql
 
 from dbkeep.backup.drill_copy import Copy, Serving
 from dbkeep.backup.drill_proof import Proof
-from dbkeep.backup.manifest import Part
+from dbkeep.backup.manifest import Part, RecoveryPoint
 from dbkeep.backup.postgresql import server_version, shape
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.table_digests import digest, prepare_session
+from dbkeep.backup.target import Chosen
 from dbkeep.backup.target_postgresql import restore_files
 from dbkeep.errors import DbkeepError
 from dbkeep.ports import LOOPBACK, free_port
@@ -30,7 +31,7 @@ BAD_BLOCKS = "Bad checksums:"
 
 
 @contextmanager
-def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
+def copied(host: BackupHost, one: Chosen, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
     """Restore and start; at the end, when the server has stopped, compare every page with its checksum."""
     settings, original = host.with_postgresql()
     data = serving.folder / "restored"
@@ -38,7 +39,7 @@ def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof:
     if os.geteuid() == 0:
         user = pwd.getpwnam(settings.os_user)
         os.chown(data, user.pw_uid, user.pw_gid)
-    restore_files(host, part, identity, data, archive=False)
+    restore_files(host, one.part, identity, data, archive=False, target=one.point)
     port = free_port()
     certificate, key, _ = serving.authority.issue("postgresql", (settings.os_user, "postgres", "nobody"))
     encrypted = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
@@ -53,12 +54,36 @@ def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof:
         reached = server.model_copy(update={"database": original.database})
         with connect(reached) as connection:
             proof.restored(server_version(connection))
+            if one.point:
+                _compare_end(connection, data, one.point, proof)
         yield Copy(reached, {"postgresql": port}, serving)
     _compare_checksums(data, proof)
 
 
+def _compare_end(connection: Connection, data: Path, point: RecoveryPoint, proof: Proof) -> None:
+    """Recovery stopped at the restore point, as the history of the new timeline says, or not later than the time."""
+    if point.name:
+        histories = sorted((data / "pg_wal").glob("*.history"))
+        reasons = [line.split("\t", 2)[-1].strip() for path in histories[-1:] for line in path.read_text().splitlines()]
+        proof.equal("where recovery stopped", f'at restore point "{point.name}"', (reasons or ["nowhere"])[-1])
+        return
+    row = connection.execute("SELECT pg_last_xact_replay_timestamp()").fetchone()
+    last = row[0] if row else None
+    what = f"the last transaction that was replayed, not after {point.at.isoformat()}"
+    proof.that(what, "before", last and last.isoformat(), last is None or last <= point.at)
+
+
+def inspect(host: BackupHost, copy: Copy, proof: Proof) -> None:
+    """Ask whether row security hides every row, and compare heaps and B-trees with their own rules."""
+    reached: PostgreSQLSettings = copy.settings
+    with connect(reached) as connection:
+        _prove_row_security(connection, counts(reached), host.with_postgresql()[0].application_role, proof)
+        _compare_structures(connection, reached, proof)
+
+
 def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
-    """Compare rows, tables and policies with the manifest, and heaps and B-trees with their own rules."""
+    """Compare rows, tables and policies with the manifest."""
+    del host
     reached: PostgreSQLSettings = copy.settings
     with connect(reached) as connection:
         found = counts(reached)
@@ -67,8 +92,6 @@ def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
         observed = {name: digest(connection, name) for name in part.digests if name in found}
         proof.digests("rows", part.digests, observed)
         proof.equal("tables, columns, row security and policies", part.details["shape"], shape(connection))
-        _prove_row_security(connection, part, found, host.with_postgresql()[0].application_role, proof)
-        _compare_structures(connection, reached, proof)
 
 
 def _compare_structures(connection: Connection, reached: PostgreSQLSettings, proof: Proof) -> None:
@@ -96,9 +119,9 @@ def _compare_checksums(data: Path, proof: Proof) -> None:
     proof.that("pages with a wrong checksum", "0", (counted or [reason])[0], done.returncode == 0 and counted == ["0"])
 
 
-def _prove_row_security(connection: Connection, part: Part, rows: dict[str, int], role: str, proof: Proof) -> None:
+def _prove_row_security(connection: Connection, rows: dict[str, int], role: str, proof: Proof) -> None:
     """With no user set, the application's role sees no row of any table that forces row security."""
-    forced = [name for name, flags in part.details["shape"]["tables"].items() if flags["forced"]]
+    forced = [name for name, flags in shape(connection)["tables"].items() if flags["forced"]]
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     try:
         seen = {name: _rows_seen(connection, name) for name in forced}

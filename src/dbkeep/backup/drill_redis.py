@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+
+import redis
 
 from dbkeep.backup.drill_copy import Copy, Serving
 from dbkeep.backup.drill_proof import Proof
-from dbkeep.backup.manifest import Part
-from dbkeep.backup.redis import dump_digest, instance_counts
+from dbkeep.backup.manifest import Part, RecoveryPoint
+from dbkeep.backup.redis import MARKER, MARKER_SECONDS, dump_digest, instance_counts
+from dbkeep.backup.replay_redis import lay_out
 from dbkeep.backup.restore_redis import open_part
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.target import Chosen
+from dbkeep.evidence import now
 from dbkeep.ports import free_ports
 from dbkeep.redis.connect import connect
 from dbkeep.redis.server import server as server_of
@@ -25,9 +31,12 @@ FROM_DUMP = {"appendonly": "no"}
 
 
 @contextmanager
-def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
-    """Decrypt, check the dump's own checksum and load it; instances that are not backed up start empty beside it."""
-    live = host.with_redis()[1]
+def copied(host: BackupHost, one: Chosen, identity: str, serving: Serving, proof: Proof) -> Iterator[Copy]:
+    """Decrypt, check the dump's own checksum and load it, and what was logged after it up to the point of `one`.
+
+    Instances that are not backed up start empty beside it.
+    """
+    part, live = one.part, host.with_redis()[1]
     dump = open_part(host.sets / part.set_id / part.engine, part, identity, serving.folder, live)
     name = part.details["instance"]
     with dump.open("rb") as stream:
@@ -41,17 +50,40 @@ def copied(host: BackupHost, part: Part, identity: str, serving: Serving, proof:
             instance: directives(serving.claimed.declared, instance, program.version, {}, live.memory_bytes) | FROM_DUMP
             for instance in ports
         }
+    folder = serving.folder / "server"
+    if one.point:
+        lay_out(host, part, one.point, identity, dump=dump, data=folder / name)
+        names = part.details["configuration"]
+        wanted[name] |= {"appendonly": "yes", **{key: names[key] for key in ("appenddirname", "appendfilename")}}
     with sandbox.start(
-        serving.folder / "server",
+        folder,
         wanted,
-        data={name: dump},
+        data=None if one.point else {name: dump},
         tls={instance: sandbox.TLS(port, *files, serving.authority.file) for instance, port in ports.items()},
         memory_bytes=live.memory_bytes,
         program=program,
     ) as copy:
         with connect(name, copy.instances[name]) as client:
             proof.restored(server_of(client.info("server")).short)
+            if one.point:
+                _compare_end(client, one.point, proof)
         yield Copy(copy, {f"redis_{instance}": port for instance, port in ports.items()}, serving)
+
+
+def _compare_end(client: redis.Redis, point: RecoveryPoint, proof: Proof) -> None:
+    """The log was cut behind the point's marker, which is a key until it expires; a time leaves no trace."""
+    if not point.name:
+        proof.unproved("where the log ends: Redis keeps no trace of a time, only of a point")
+        return
+    found = client.get(MARKER)
+    observed = found.decode() if isinstance(found, bytes) else found
+    expired = now() - point.at >= timedelta(seconds=MARKER_SECONDS)
+    proof.that("marker of the point at the end of the log", point.name, observed, observed == point.name or expired)
+
+
+def inspect(host: BackupHost, copy: Copy, proof: Proof) -> None:
+    """Nothing: the server checked all of it when it loaded."""
+    del host, copy, proof
 
 
 def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:

@@ -46,16 +46,17 @@ def fetched(host: BackupHost, name: str, chosen: Mapping[str, Chosen], progress:
                 progress(f"{engine}: fetching set {one.part.set_id} from store {name}")
                 fetch_slices(store, (*one.margin, *one.slices), root)
                 fetch(host, store, one.part.set_id, engine, root)
-            yield _with_repository(host, root)
+            yield with_repository(host, root)
         finally:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _with_repository(host: BackupHost, root: Path) -> BackupHost:
+def with_repository(host: BackupHost, root: Path) -> BackupHost:
+    """Return the host with another repository in place of the live one: what restores and drills read."""
     changed: dict[str, object] = {"repository": root}
     if host.settings.postgresql:
         changed["postgresql"] = host.settings.postgresql.model_copy(update={"repository": root / "postgresql"})
-    return replace(host, settings=host.settings.model_copy(update=changed))
+    return replace(host, settings=host.settings.model_copy(update=changed), live=host.live_repository)
 
 
 def fetch(host: BackupHost, store: Store, set_id: str, engine: str, root: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -59,22 +60,39 @@ def carry_on(
     target: RecoveryPoint | None,
     *,
     progress: Progress = lambda _: None,
-) -> Callable[[Client], None]:
+) -> Replay:
     """Return what replays the log up to `target` on a server that has the set's data, for `load`; nothing without one.
 
     Raises as `chain_to` does, before anything is touched.
     """
-    if target is None:
-        return lambda _: None
-    chain = chain_to(host, part, target)
-    database = host.with_mongodb()[1].database
+    chain = [] if target is None else chain_to(host, part, target)
+    return Replay(host, part, identity, workspace, target, chain, progress)
 
-    def replay_chain(client: Client) -> None:
-        entries = _entries(host, chain, identity, workspace)
-        wanted = _between(entries, timestamp(part.recovery_point.name), target)
-        replay(client, wanted, database, progress)
 
-    return replay_chain
+@dataclass
+class Replay:
+    """Replays a chain of slices when it is called; `last` is then the cluster time of the last entry it came to."""
+
+    host: BackupHost
+    part: Part
+    identity: str = field(repr=False)
+    workspace: Path
+    target: RecoveryPoint | None
+    chain: list[Slice]
+    progress: Progress
+    last: Timestamp | None = None
+
+    def __call__(self, client: Client) -> None:
+        if self.target is None:
+            return
+        entries = _entries(self.host, self.chain, self.identity, self.workspace)
+        wanted = _between(entries, timestamp(self.part.recovery_point.name), self.target)
+        replay(client, self._noted(wanted), self.host.with_mongodb()[1].database, self.progress)
+
+    def _noted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            self.last = entry["ts"]
+            yield entry
 
 
 def _entries(host: BackupHost, chain: list[Slice], identity: str, workspace: Path) -> Iterator[Entry]:

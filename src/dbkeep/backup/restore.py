@@ -11,6 +11,8 @@ from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import Part, RecoveryPoint
 from dbkeep.backup.points import LOCK as POINTS_LOCK
+from dbkeep.backup.received import source_of
+from dbkeep.backup.restore_versions import refuse_newer
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.safety_copy import NotedService, unfinished
 from dbkeep.backup.sealed_file import read_identities
@@ -80,16 +82,24 @@ def _replace(
 
 
 def plan(
-    host: BackupHost, target: Target | str, engines: Sequence[str] | None = None, store: str = LOCAL
+    host: BackupHost,
+    target: Target | str,
+    engines: Sequence[str] | None = None,
+    store: str = LOCAL,
+    source: str = "",
 ) -> dict[str, Any]:
     """Return what a restore to `target` (or to the set of that id) would replace and lose: what was written since.
+
+    `source` is the host whose data it would be, when that is not this one's own.
 
     `live` is None for an engine that does not answer: then nothing can be said about it. `unfinished` is where the
     live data lies that an interrupted restore had set aside: the next one keeps that, not what it left.
     """
-    choice = choose(host, _target(target), host.chosen(tuple(engines or ())), store)
+    with source_of(host, source, store) as reading:
+        choice = choose(reading, _target(target), host.chosen(tuple(engines or ())), store)
     rows = []
     for engine, one in choice.engines.items():
+        refuse_newer(host, one.part)
         settings = getattr(host.settings, engine)
         aside = unfinished(settings.data_directory)
         rows.append(
@@ -132,6 +142,7 @@ def restore(
     identity: str,
     *,
     store: str = LOCAL,
+    source: str = "",
     progress: Progress = lambda _: None,
     services: Mapping[str, Service] | None = None,
 ) -> dict[str, Any]:
@@ -139,9 +150,10 @@ def restore(
 
     Every part is checked before the first service stops. The data that was there stays beside its directory; a part
     that fails is rolled back to it and ends the restore, earlier parts stay restored and are named in the error.
+    With `source` it is the data of that host: what it sent, or what is in the stores that this host may read.
 
-    Raises DbkeepError, UsageError for a missing part or a wrong identity, BusyError while a backup, another restore
-    or the setting of a point runs.
+    Raises DbkeepError, UsageError for a missing part, a wrong identity or an engine that is too old, BusyError while a
+    backup, another restore or the setting of a point runs.
     """
     read_identities(identity)
     target, wanted = _target(target), host.chosen(tuple(engines or ()))
@@ -153,14 +165,18 @@ def restore(
         hold(host.settings.repository / POINTS_LOCK, f"restore to {target}"),
         # What is loaded is not a log to ship; a round that runs ends soon.
         hold(host.settings.repository / SHIP_LOCK, f"restore to {target}", patience=SHIP_SECONDS),
+        source_of(host, source, store) as reading,
     ):
-        choice = choose(host, target, wanted, store)
-        with fetched(host, store, choice.engines, progress) as source:
-            done = _replace(source, choice.engines, identity, services or {}, progress)
+        choice = choose(reading, target, wanted, store)
+        for one in choice.engines.values():
+            refuse_newer(host, one.part)
+        with fetched(reading, store, choice.engines, progress) as stored:
+            done = _replace(stored, choice.engines, identity, services or {}, progress)
     observed = {
         "target": str(target),
         "set_id": max(one.part.set_id for one in choice.engines.values()),
         "store": store,
+        **({"source": source} if source else {}),
         "began": choice.began.isoformat(),
         "at": choice.at.isoformat(),
         "skew_seconds": choice.skew_seconds,

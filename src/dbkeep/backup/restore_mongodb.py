@@ -172,4 +172,5 @@ def _members(host: BackupHost, part: Part) -> list[str]:
             configuration = client.admin.command("replSetGetConfig")["config"]
             return [str(member["host"]) for member in configuration["members"]]
     except (DbkeepError, PyMongoError):
-        return [str(member) for member in part.details["members"]] or [address(engine)]
+        # What the inventory names goes before what the set knows: it may be the set of another host.
+        return [*engine.members] or [str(member) for member in part.details["members"]] or [address(engine)]

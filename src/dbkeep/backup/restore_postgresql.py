@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from dbkeep.backup import timelines
 from dbkeep.backup.job import Progress
 from dbkeep.backup.manifest import Part, RecoveryPoint
 from dbkeep.backup.postgresql_engine import engine_of
@@ -44,8 +45,10 @@ def replace(
     with set_aside(settings.data_directory, service, settings.os_user) as safety:
         progress(f"postgresql: restoring set {part.set_id} to the {goal.kind} {goal.value}")
         engine_of(part).restore(host, part, identity, settings.data_directory, goal, archive=True)
+        taken = timelines.reserve(host, settings.data_directory, goal.timeline)
         service.start()
         _wait_for_promotion(server)
+        timelines.forget(taken)
     with connect(server) as connection:
         engine_of(part).resume_archiving(host, part, connection)
     return {"safety_copy": str(safety) if safety else None, "counts": counts(server)}

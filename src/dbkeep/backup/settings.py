@@ -113,7 +113,8 @@ class BackupSettings(Settings):
     `signing_keys` are the public keys whose signatures are believed; this host signs with the one in
     `signing_key_file`, whose public half is among them.
 
-    `stores` hold further copies of what is in `repository`, which is the first one.
+    `stores` hold further copies of what is in `repository`, which is the first one. A host that stands aside has none:
+    its `read_only_stores` are those of the environment's other hosts, from which it restores and drills.
     """
 
     repository: Path = REPOSITORY
@@ -132,13 +133,18 @@ class BackupSettings(Settings):
     keep_weekly: int = Field(default=0, ge=0)
     keep_monthly: int = Field(default=0, ge=0)
     stores: tuple[StoreSettings, ...] = ()
+    read_only_stores: tuple[StoreSettings, ...] = ()
     postgresql: PostgreSQLBackup | None = None
     mongodb: MongoDBBackup | None = None
     redis: RedisBackup | None = None
 
+    @property
+    def readable_stores(self) -> tuple[StoreSettings, ...]:
+        return self.stores + self.read_only_stores
+
     @model_validator(mode="after")
     def _stores_have_names_of_their_own(self) -> BackupSettings:
-        names = [store.name for store in self.stores]
+        names = [store.name for store in self.readable_stores]
         for name in names:
             if names.count(name) > 1 or name in (LOCAL, ALL):
                 raise ValueError(f"stores: the name {name!r} is taken; give every store one of its own")
@@ -147,12 +153,20 @@ class BackupSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class BackupHost:
-    """This host as the backup sees it: its backup settings and how each engine to back up is reached."""
+    """This host as the backup sees it: its backup settings and how each engine to back up is reached.
+
+    `live` is the repository that the engines log into, where `settings` name one that is a copy of another.
+    """
 
     settings: BackupSettings
     postgresql: PostgreSQLSettings | None = None
     mongodb: MongoDBSettings | None = None
     redis: RedisSettings | None = None
+    live: Path | None = None
+
+    @property
+    def live_repository(self) -> Path:
+        return self.live or self.settings.repository
 
     @property
     def engines(self) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def open_store(host: BackupHost, name: str) -> Store:
 
     Raises UsageError, naming those that there are, when there is none of that name, and when its key cannot be used.
     """
-    for settings in host.settings.stores:
+    for settings in host.settings.readable_stores:
         if settings.name != name:
             continue
         if isinstance(settings, DirectoryStoreSettings):
@@ -154,5 +154,5 @@ def open_store(host: BackupHost, name: str) -> Store:
         from dbkeep.backup.s3_store import S3Store  # noqa: PLC0415 - hosts without such a store do not load boto3
 
         return S3Store(settings, host.settings.postgresql.full_after_days if host.settings.postgresql else 0)
-    names = ", ".join(settings.name for settings in host.settings.stores) or "none"
+    names = ", ".join(settings.name for settings in host.settings.readable_stores) or "none"
     raise UsageError(f"this host has no store {name!r}; backup_stores names {names}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dbkeep.backup.drill_claims import read_claims
 from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.prune import prune_all
+from dbkeep.backup.received import receive, send
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.restore_beside import restore_beside
 from dbkeep.backup.run import run
@@ -27,6 +29,8 @@ from dbkeep.backup.target import Target
 from dbkeep.backup.verify import verify
 from dbkeep.commands.agent_points import POINT_WORDS
 from dbkeep.commands.exchange import Request, answer, progress, request
+from dbkeep.errors import UsageError
+from dbkeep.evidence import write
 
 
 class RunRequest(Request):
@@ -66,13 +70,20 @@ class SetRequest(StoreRequest):
 
 
 class TargetRequest(SetRequest):
-    """A point or a moment goes before the set."""
+    """A point or a moment goes before the set. `source` is the host whose data it is, when that is another one."""
 
     point: str | None = None
     to: AwareDatetime | None = None
+    source: str = ""
 
     def target(self) -> Target:
         return Target(self.set_id, self.point, self.to)
+
+
+class SendRequest(TargetRequest):
+    """With `records_only` it is what a plan reads."""
+
+    records_only: bool = False
 
 
 class ShipRequest(Request):
@@ -87,17 +98,21 @@ class VerifyRequest(SetRequest):
     store: str = ALL
 
 
-class IdentityRequest(SetRequest):
-    """The identity is used in memory and goes nowhere else."""
+class DrillRequest(TargetRequest):
+    """`claims` are what drill_claims made of the declared state; `strict` says that the set is the newest.
+
+    The identity is used in memory and goes nowhere else.
+    """
 
     identity: SecretStr
-
-
-class DrillRequest(IdentityRequest):
-    """`claims` are what drill_claims made of the declared state; `strict` says that the set is the newest."""
-
     claims: dict[str, Any] = Field(default_factory=dict)
     strict: bool = True
+
+
+class DrilledRequest(Request):
+    """`evidence` is the controller's record of a drill that ran on another host."""
+
+    evidence: dict[str, Any]
 
 
 class RestoreRequest(TargetRequest):
@@ -183,7 +198,7 @@ def verify_command() -> None:
 def plan_command() -> None:
     """Answer with what a restore would replace and lose; changes nothing."""
     asked = request(TargetRequest)
-    answer(plan(read_host(), asked.target(), asked.engines, asked.store))
+    answer(plan(read_host(), asked.target(), asked.engines, asked.store, asked.source))
 
 
 @agent_backup_group.command("restore")
@@ -197,7 +212,24 @@ def restore_command() -> None:
         )
         answer(found)
         return
-    answer(restore(read_host(), target, asked.engines, identity, store=asked.store, progress=progress))
+    answer(
+        restore(read_host(), target, asked.engines, identity, store=asked.store, source=asked.source, progress=progress)
+    )
+
+
+@agent_backup_group.command("send")
+def send_command() -> None:
+    """Answer, as a tar stream, with what of this host's repository brings engines to a target."""
+    asked = request(SendRequest)
+    send(read_host(), asked.target(), asked.engines, sys.stdout.buffer, records_only=asked.records_only)
+
+
+@agent_backup_group.command("receive")
+@click.option("--more", is_flag=True, help="Keep what another host has sent.")
+def receive_command(*, more: bool) -> None:
+    """Take the tar stream of another host's `send` from standard input."""
+    receive(read_host(), sys.stdin.buffer, more=more)
+    answer({})
 
 
 @agent_backup_group.command("drill")
@@ -206,7 +238,17 @@ def drill_command() -> None:
     asked = request(DrillRequest)
     identity = asked.identity.get_secret_value()
     evidence = drill(
-        read_host(), asked.set_id, asked.engines, identity,
+        read_host(), asked.target(), asked.engines, identity,
         store=asked.store, claimed=read_claims(asked.claims), strict=asked.strict, progress=progress,
     )  # fmt: skip
     answer(evidence)
+
+
+@agent_backup_group.command("drilled")
+def drilled_command() -> None:
+    """Keep the record of a drill of this host's sets that ran on another host."""
+    evidence = request(DrilledRequest).evidence
+    if evidence.get("kind") != "drill":
+        raise UsageError("the request's evidence: no record of a drill")
+    write(evidence, read_host().settings.evidence)
+    answer({})

@@ -22,6 +22,7 @@ from dbkeep.commands.backup_options import (
     set_option,
     show,
 )
+from dbkeep.commands.restore import parse_target
 from dbkeep.environment import Environment, read_environment
 from dbkeep.errors import UsageError
 
@@ -32,6 +33,8 @@ from dbkeep.errors import UsageError
 @json_option
 @identity_option
 @set_option
+@click.option("--point", metavar="NAME", help="This point: the set before it and the log of the engines since.")
+@click.option("--to", metavar="TIME", help="The moment when this second began, such as 2026-11-28T08:00:00Z.")
 @click.option("--random", "at_random", is_flag=True, help="Any set that retention keeps, not the newest.")
 @click.option(
     "--store", metavar="NAME",
@@ -45,16 +48,19 @@ def drill_command(
     as_json: bool,
     identity_file: Path | None,
     set_id: str | None,
+    point: str | None,
+    to: str | None,
     at_random: bool,
     store: str | None,
     only_history: bool,
 ) -> None:
-    """Restore a set into throw-away engines on its hosts, compare and attack them. Exit 1: it failed.
+    """Restore a set, a point or a moment into throw-away engines on its hosts, and attack them. Exit 1: it failed.
 
     With --history exit 1 says that the newest drill, or how old its recovery point is now, misses a target.
     """
-    if at_random and set_id:
-        raise UsageError("--random and --set choose a set in two ways: leave one out")
+    target = parse_target(set_id, point, to)
+    if at_random and target:
+        raise UsageError("--random chooses a set: leave it out, or what names another one")
     if only_history:
         show_history(read_environment(environment_name), as_json=as_json)
     identity = read_identity_file(identity_file)
@@ -63,7 +69,10 @@ def drill_command(
         store = store or default_store(environment)
         set_id = random_set(environment, engines, store)
     try:
-        evidence = run_drill(environment, set_id, engines, store=store, identity=identity, on_progress=show)
+        moment = target if point or to else None
+        evidence = run_drill(
+            environment, set_id, engines, target=moment, store=store, identity=identity, on_progress=show
+        )
     except DrillFailedError as error:
         show_drill(error.evidence, as_json=as_json)
         raise
@@ -86,7 +95,7 @@ def show_drill(evidence: dict[str, Any], *, as_json: bool) -> None:
     if observed["references"]:
         console.print(f"references between the stores that dangle: {observed['references']['dangling']}")
     console.print(
-        f"set {observed['set_id']} of {observed['store']}: drill {evidence['result']}, restored after "
+        f"{observed['target']} of {observed['store']}: drill {evidence['result']}, restored after "
         f"{observed['rto_seconds']:.1f} s, {observed['rpo_seconds']:.0f} s after its recovery point"
     )
 

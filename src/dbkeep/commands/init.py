@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dbkeep.environment import GROUPS
+from dbkeep.environment import ASIDE, GROUPS
 from dbkeep.errors import UsageError
 from dbkeep.new_environment import create_environment
 
@@ -30,17 +30,19 @@ def parse_hosts(words: tuple[str, ...]) -> tuple[dict[str, dict[str, str]], Grou
         if name in hosts:
             raise UsageError(f"--host {name}: the name stands twice")
         if not groups:
-            raise UsageError(f"--host {name}: name its groups: {name}=ADDRESS,GROUP,... (of {', '.join(GROUPS)})")
+            raise UsageError(
+                f"--host {name}: name its groups: {name}=ADDRESS,GROUP,... (of {', '.join((*GROUPS, *sorted(ASIDE)))})"
+            )
         hosts[name] = {"ansible_host": address}
         for group in groups:
-            members[group].append(name)
+            members.setdefault(group, []).append(name)
     return hosts, members
 
 
 def _parse(word: str) -> tuple[str, str, tuple[str, ...]]:
     name, _, rest = word.partition("=")
     address, *groups = rest.split(",")
-    unknown = sorted(set(groups) - set(GROUPS))
+    unknown = sorted(set(groups) - {*GROUPS, *ASIDE})
     if not name or not address or unknown:
         reason = f"no such group: {', '.join(unknown)}" if unknown else "it must be NAME=ADDRESS[,GROUP,...]"
         raise UsageError(f"--host {word}: {reason}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dbkeep.backup.controller import placed
 from dbkeep.backup.controller_points import list_points, set_point
 from dbkeep.backup.controller_references import check_references
 from dbkeep.commands.backup_options import (
@@ -73,7 +74,7 @@ def skew(point: dict[str, Any]) -> str:
 @json_option
 def references_command(environment_name: str, as_json: bool) -> None:
     """Compare what the stores say of each other: senders, participants and sessions are users. Exit 1: some are not."""
-    found = check_references(read_environment(environment_name))
+    found = check_references(placed(read_environment(environment_name)))
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

@@ -11,7 +11,10 @@ import click
 
 from dbkeep.backup.controller import newest_set
 from dbkeep.backup.controller_restore import restore_plan, run_restore, run_restore_beside
+from dbkeep.backup.controller_target import default_source, find_host, onto
+from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.points import check_name
+from dbkeep.backup.settings import LOCAL
 from dbkeep.backup.target import Target, check_time
 from dbkeep.commands.backup_options import (
     console,
@@ -22,10 +25,9 @@ from dbkeep.commands.backup_options import (
     json_option,
     read_identity_file,
     show,
-    store_option,
 )
 from dbkeep.commands.points import show_references
-from dbkeep.environment import read_environment
+from dbkeep.environment import Environment, Host, read_environment
 from dbkeep.errors import UsageError
 from dbkeep.remote import AGENT
 
@@ -39,12 +41,18 @@ from dbkeep.remote import AGENT
 @click.option("--set", "set_id", metavar="ID", help="Back to this backup set; without any of the three, to the newest.")
 @click.option("--point", metavar="NAME", help="Back to this point (`dbkeep backup points`).")
 @click.option("--to", metavar="TIME", help="Back to what was there when this second began: 2026-11-28T08:00:00Z.")
-@store_option
+@click.option(
+    "--store",
+    metavar="NAME",
+    help="The copy of a store that backup_stores names. Without it the hosts' own, and for a --target HOST the first "
+    "store off the hosts, if there is one.",
+)
 @click.option(
     "--target",
-    "directory",
-    metavar="DIR",
-    help="Restore into this new folder of the database hosts, beside what runs; nothing live is touched.",
+    "place",
+    metavar="DIR|HOST",
+    help="Restore into this new folder of the database hosts, beside what runs; nothing live is touched. Or onto "
+    "another host of the inventory, in place of what its engines hold.",
 )
 def restore_command(
     *,
@@ -56,31 +64,50 @@ def restore_command(
     set_id: str | None,
     point: str | None,
     to: str | None,
-    store: str,
-    directory: str | None,
+    store: str | None,
+    place: str | None,
 ) -> None:
     """Put all engines back to one set, point or moment, after showing what is replaced and lost."""
     given = parse_target(set_id, point, to)
     identity = read_identity_file(identity_file)
     environment = read_environment(environment_name)
-    target = given or Target(newest_set(environment, engines, store))
-    if directory:
-        done = run_restore_beside(
-            environment, target, check_directory(directory), engines, store=store, identity=identity, on_progress=show
-        )
+    host = parse_place(environment, place)
+    if host:
+        # Before anything is asked of a host: the wrong one is refused at once.
+        onto(environment, host, engines)
+    store = store or (default_source(environment) if host else LOCAL)
+    if place and not host:
+        target = given or Target(newest_set(environment, engines, store))
+        done = run_restore_beside(environment, target, place, engines, store=store, identity=identity, on_progress=show)
         show_beside(done, as_json=as_json)
         return
-    show_plan(restore_plan(environment, target, engines, store))
+    # What is in a store the other host reads itself: the one that wrote it may be gone.
+    in_store = host is not None and store != LOCAL
+    target = given or Target(NEWEST if in_store else newest_set(environment, engines, store))
+    plan = restore_plan(environment, target, engines, store, host)
+    show_plan(plan)
     if not yes:
-        click.confirm("Replace the live data?", abort=True, err=True)
-    done = run_restore(environment, target, engines, store=store, identity=identity, on_progress=show)
+        where = f" of {host.name}" if host else ""
+        click.confirm(f"Replace the live data{where}?", abort=True, err=True)
+    if target.set_id == NEWEST and not (target.point or target.to):
+        target = Target(plan["parts"][0]["set_id"])
+    done = run_restore(environment, target, engines, store=store, identity=identity, host=host, on_progress=show)
     if as_json:
         click.echo(json.dumps(flat(done), indent=2))
         return
+    show_done(done, target, host)
+
+
+def show_done(done: dict[str, Any], target: Target, host: Host | None) -> None:
+    """Print where the engines are now, what dangles between them, and what is left to do."""
     for engine, result in done["observed"]["engines"].items():
         console.print(f"{engine}: restored to {result['recovery_point']}; what was there: {result['safety_copy']}")
     console.print(f"the engines are at {target}, not more than {apart(done['observed']['skew_seconds'])} apart")
     show_references(done["observed"])
+    if host:
+        console.print(f"passwords and permissions on {host.name} are those of that moment: run playbooks/site.yml")
+        console.print(f"the environment goes on with its own engines; how {host.name} takes over: docs/points.md")
+        return
     console.print("passwords and permissions are those of that moment now: run `dbkeep apply`")
     console.print("the logs begin anew: run `dbkeep backup run`, before which no later moment can be restored")
 
@@ -101,14 +128,21 @@ def parse_target(set_id: str | None, point: str | None, to: str | None) -> Targe
     return Target(set_id) if set_id else None
 
 
-def check_directory(directory: str) -> str:
-    """Return `directory`; raises UsageError when it is no absolute path."""
-    if not directory.startswith("/"):
+def parse_place(environment: Environment, place: str | None) -> Host | None:
+    """Return the host of the inventory that `place` names, None when it is a folder or not given.
+
+    Raises UsageError when it is neither: a folder of the database hosts is named by its whole path.
+    """
+    if place is None:
+        return None
+    host = find_host(environment, place)
+    if host is None and not place.startswith("/"):
+        names = ", ".join(host.name for host in environment.all_hosts)
         raise UsageError(
-            f"--target {directory}: name a folder of the database hosts by its whole path, such as /srv/look; "
-            "a new host is restored as a host of the environment"
+            f"--target {place}: no host of inventory/{environment.name} (there is {names}), and no folder of the "
+            "database hosts, which is named by its whole path, such as /srv/look"
         )
-    return directory
+    return host
 
 
 def show_beside(done: dict[str, Any], *, as_json: bool) -> None:
@@ -131,17 +165,23 @@ def apart(seconds: float) -> str:
 def show_plan(plan: dict[str, Any]) -> None:
     """Print what a restore replaces in each engine and what is lost, on standard error."""
     for row in plan["parts"]:
-        show_row(row)
+        show_row(row, plan["source"])
     if len(plan["parts"]) > 1:
         show(f"all of it goes to {plan['target']}; the engines will be at most {apart(plan['skew_seconds'])} apart")
 
 
-def show_row(row: dict[str, Any]) -> None:
-    """Print what the restore of one engine replaces and what is lost, on standard error."""
+def show_row(row: dict[str, Any], source: str) -> None:
+    """Print what the restore of one engine replaces and what is lost, on standard error.
+
+    `source` is the host whose data it gets, when that is another one.
+    """
     show(f"{row['engine']} on {row['host']}: stops {row['service']}, replaces {row['replaces']} (kept beside it)")
     log = f" and {row['slices']} slices of the log after it" if row["slices"] else ""
     show(f"  takes set {row['set_id']}{log}")
-    show(f"  goes back to {row['recovery_point']}: what was written in the {row['lost_seconds']} s since is lost")
+    if source:
+        show(f"  gets the data of {source} as it was at {row['recovery_point']}, {row['lost_seconds']} s ago")
+    else:
+        show(f"  goes back to {row['recovery_point']}: what was written in the {row['lost_seconds']} s since is lost")
     if row["unfinished"]:
         show(f"  a restore was interrupted here: the data that was live before it is in {row['unfinished']}")
     if row["live"] is None:

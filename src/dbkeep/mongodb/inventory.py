@@ -12,6 +12,9 @@ def member(host: Host) -> str:
     return f"{f'[{address}]' if ':' in address else address}:{variables['mongodb_port']}"
 
 
-def members(environment: Environment) -> tuple[str, ...]:
-    """Return the members of the environment's replica set, in the order of the inventory."""
-    return tuple(member(host) for host in environment.hosts("mongodb"))
+def members(environment: Environment, on: Host | None = None) -> tuple[str, ...]:
+    """Return the members of the environment's replica set, in the order of the inventory, or of the one `on` a host.
+
+    A host that stands aside has a replica set of its own.
+    """
+    return (member(on),) if on and on.is_aside else tuple(member(host) for host in environment.hosts("mongodb"))

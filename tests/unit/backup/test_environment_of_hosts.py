@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from dbkeep.backup import controller, controller_points, controller_references
+from dbkeep.backup.controller import placed
 from dbkeep.backup.controller_points import list_points, set_point
 from dbkeep.backup.controller_references import check_references, references_or_reason
 from dbkeep.backup.controller_restore import restore_plan
 from dbkeep.backup.target import Target
-from dbkeep.commands.restore import apart, check_directory, parse_target
+from dbkeep.commands.restore import apart, parse_target
 from dbkeep.environment import Environment, Host
 from dbkeep.errors import DbkeepError, UsageError
 
@@ -126,7 +127,7 @@ def test_ids_are_compared_a_page_at_a_time_when_the_engines_are_on_different_hos
         named_users=page,
         missing_users=lambda _, request: {"missing": [user for user in request["ids"] if user in USERS[3:]]},
     )
-    found = check_references(environment)
+    found = check_references(placed(environment))
     rows = {row["reference"]: row for row in found["references"]}
     sender = rows["messages.sender_id"]
     assert (sender["users"], sender["missing_users"], sender["dangling"]) == (5, 2, 4)
@@ -144,7 +145,7 @@ def test_stores_that_cannot_be_compared_do_not_undo_a_restore(
         raise DbkeepError("b: mongod is down")
 
     Agents(monkeypatch, named_users=down)
-    found = references_or_reason(environment)
+    found = references_or_reason(placed(environment))
     assert (found["dangling"], found["error"]) == (None, "b: mongod is down")
 
 
@@ -157,6 +158,4 @@ def test_a_restore_goes_to_one_thing() -> None:
         parse_target("20261128T080000Z", None, "2026-01-28T09:00:00Z")
     with pytest.raises(UsageError, match="is no time"):
         parse_target(None, None, "yesterday")
-    with pytest.raises(UsageError, match="whole path"):
-        check_directory("look")
     assert (apart(0.0069), apart(1.0)) == ("6.9 ms", "1 s")
