@@ -54,6 +54,8 @@ class PostgreSQL:
             with connect(server) as connection:
                 connection.execute("CREATE SCHEMA chat")
                 connection.execute(TABLE.format(rows=megabytes * ROWS_OF_A_MEGABYTE).encode())
+                connection.execute("ALTER TABLE chat.users ADD PRIMARY KEY (id)")
+                connection.execute("VACUUM (ANALYZE) chat.users")  # as autovacuum leaves it; CREATE TABLE AS does not
         archive = f"pgbackrest --config={configuration} --stanza={STANZA} archive-push %p"
         options = {"archive_mode": "on", "archive_command": archive, "wal_level": "replica"}
         with sandbox.start(folder / "pg", options=options) as server:
