@@ -46,7 +46,7 @@ class PostgreSQL:
     def start(cls, folder: Path, megabytes: int) -> Iterator[PostgreSQL]:
         folder.mkdir(parents=True)
         folder.chmod(0o711)
-        configuration = _configuration(folder)
+        configuration = write_configuration(folder)
         # Filled without archiving, so that the repository begins with the first backup.
         with sandbox.start(folder / "pg", options={"wal_level": "minimal", "max_wal_senders": "0"}) as server:
             with connect(server, "postgres") as connection:
@@ -54,6 +54,8 @@ class PostgreSQL:
             with connect(server) as connection:
                 connection.execute("CREATE SCHEMA chat")
                 connection.execute(TABLE.format(rows=megabytes * ROWS_OF_A_MEGABYTE).encode())
+                connection.execute("ALTER TABLE chat.users ADD PRIMARY KEY (id)")
+                connection.execute("VACUUM (ANALYZE) chat.users")  # as autovacuum leaves it; CREATE TABLE AS does not
         archive = f"pgbackrest --config={configuration} --stanza={STANZA} archive-push %p"
         options = {"archive_mode": "on", "archive_command": archive, "wal_level": "replica"}
         with sandbox.start(folder / "pg", options=options) as server:
@@ -83,7 +85,8 @@ class PostgreSQL:
         return cost_of(lambda: self.pgbackrest.run("backup", *options), [self.process])
 
 
-def _configuration(folder: Path) -> Path:
+def write_configuration(folder: Path, port: int = 5432) -> Path:
+    """Write pgBackRest's configuration, and make its folders below `folder`, for a cluster in `folder`/pg on `port`."""
     user = pwd.getpwnam("postgres")
     (folder / "backup").mkdir(mode=0o711)
     for name in ("backup/postgresql", "log", "lock", "spool"):
@@ -108,6 +111,7 @@ process-max=2
 [{STANZA}]
 pg1-path={folder}/pg/data
 pg1-socket-path={folder}/pg/socket
+pg1-port={port}
 """,
         encoding="utf-8",
     )

@@ -107,7 +107,7 @@ class Api:
 
     def __init__(self, port: int, authority: Path) -> None:
         self.token: str | None = None
-        self._port, self._trust = port, ssl.create_default_context(cafile=str(authority))
+        self.port, self._trust = port, ssl.create_default_context(cafile=str(authority))
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer. Raises DbkeepError with the API's own words when it refuses or does not answer."""
@@ -124,7 +124,7 @@ class Api:
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        connection = HTTPSConnection("localhost", self._port, timeout=ANSWER_SECONDS, context=self._trust)
+        connection = HTTPSConnection("localhost", self.port, timeout=ANSWER_SECONDS, context=self._trust)
         try:
             connection.request(method, path, json.dumps(body) if body else None, headers)
             answer = connection.getresponse()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.backup.job import Fence, Job, Ready, at_once
-from dbkeep.backup.manifest import Count, Part, StoredFile, read_sets
+from dbkeep.backup.manifest import Part, StoredFile, read_sets
 from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql_engine import engine_here, engine_of
 from dbkeep.backup.settings import BackupHost
@@ -18,7 +18,6 @@ from dbkeep.backup.slices import read_slices
 from dbkeep.backup.table_digests import TableDigests
 from dbkeep.backup.wal_archive import archive_segment, timeline_of, wait_until_archived, write_transaction
 from dbkeep.errors import DbkeepError
-from dbkeep.postgresql import counts
 from dbkeep.postgresql.connect import Connection, connect
 
 ENGINE = "postgresql"
@@ -72,7 +71,6 @@ def shape(connection: Connection) -> dict[str, Any]:
 def prepare(job: Job) -> None:
     """Take the physical backup. Raises DbkeepError when the engine fails or finds damaged pages."""
     job.facts["taken"] = engine_here(job.host).take(job)
-    job.facts["before"] = counts(job.host.with_postgresql()[1])
     job.facts["digests"] = TableDigests(job.host.with_postgresql()[1])
 
 
@@ -115,12 +113,13 @@ def collect(job: Job, point: Fence) -> Part:
     engine, taken, segment = engine_here(job.host), job.facts["taken"], job.facts["segment"]
     with job.facts["digests"] as views, connect(job.host.with_postgresql()[1]) as connection:
         views.look()
-        after = counts(job.host.with_postgresql()[1])
-        wait_until_archived(connection, archive_segment(connection))
+        last = archive_segment(connection)
         version = server_version(connection)
         identifier = system_identifier(connection)
         found = shape(connection)
+        counts = views.counts()
         digests = views.read(job.host.with_postgresql()[0].digest_mebibytes)
+        wait_until_archived(connection, last)
         archive = engine.archive(job.host, connection)
     if missing := archive.missing(taken.first_segment, segment):
         raise DbkeepError(
@@ -133,7 +132,7 @@ def collect(job: Job, point: Fence) -> Part:
         stored_bytes=taken.stored_bytes,
         files=engine.files(job, taken, archive),
         repository_files=repository_files,
-        counts=Count.between(job.facts["before"], after),
+        counts=counts,
         digests=digests,
         shape=found,
         tools=taken.tools,

@@ -13,17 +13,20 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import redis
 from redis.exceptions import RedisError
 
 from dbkeep.backup.append_only_file import Position, hold, settled
 from dbkeep.backup.job import Fence, Job, Ready, at_once
-from dbkeep.backup.manifest import Count, Part
+from dbkeep.backup.key_changes import Changes, bounds
+from dbkeep.backup.manifest import Part
+from dbkeep.backup.rewritten_base import RewrittenBase
 from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.backup.settings import BackupHost
 from dbkeep.engines import engine
@@ -35,6 +38,9 @@ from dbkeep.settings import RedisInstance, RedisSettings
 FILE_NAME = "dump.rdb.zst.age"
 SAVE_SECONDS = 3600
 FENCE_SECONDS = 60
+# A live server answers nobody while it counts, 2 ms at a time and two seconds in all for so many. Beyond, the number of
+# all keys and the digest stand for its keyspaces.
+COUNTED_KEYS = 1_000_000
 CONFIGURATION = ("dir", "dbfilename", "appenddirname", "appendfilename")
 # redis/instances.yml declares them; without the last one a restore to a time has nothing to go by.
 NEEDED = {"appendonly": "yes", "aof-use-rdb-preamble": "yes", "aof-timestamp-enabled": "yes"}
@@ -65,13 +71,13 @@ def prepare(job: Job) -> None:
         job.facts["configuration"] = configuration
         job.facts["functions"] = len(client.function_list())
     hold(_data_directory(job))
-    job.facts["before"] = instance_counts(job.host.with_redis()[1], _instance(job)[0])
 
 
 def fence(job: Job) -> Fence:
     """Start the rewrite; its child process holds the state of this moment. Raises DbkeepError when it cannot start."""
     with connect(*_instance(job)) as client, settled(_data_directory(job)):
         before = _info(client, "persistence")["aof_rewrites"]
+        job.facts["changes"] = Changes.seen(client)
         try:
             client.bgrewriteaof()
         except RedisError as error:
@@ -84,27 +90,24 @@ def fence(job: Job) -> Fence:
 
 
 def collect(job: Job, point: Fence) -> Part:
-    """Wait for the rewrite, store its base and return the part. Raises DbkeepError when one of them is bad."""
+    """Store the rewrite's base while it is written and return the part. Raises DbkeepError when one of them is bad."""
     backup, settings = job.host.with_redis()
     name = backup.instance
-    # While the child writes.
-    after = instance_counts(settings, name)
-    with connect(*_instance(job)) as client:
-        _wait_for_children(client)
-        if _info(client, "persistence")["aof_last_bgrewrite_status"] != "ok":
-            raise DbkeepError(
-                f"redis {name}: BGREWRITEAOF failed; read the log of {backup.service} (disk full, no memory?)"
-            )
-    # The open file stays this dump even when the server's own next rewrite removes the name.
-    with _open_base(job, point) as stream:
-        checked = CheckedDump(stream, settings)
-        stored = seal(checked.blocks(), job.folder / FILE_NAME, job.settings.recipients)
+    with ThreadPoolExecutor(1) as beside, connect(*_instance(job)) as client:
+        counted = client.dbsize() <= COUNTED_KEYS
+        counting = beside.submit(instance_counts, settings, name) if counted else None
+        sequence = Position.parse(point.name).sequence
+        with RewrittenBase(backup.data_directory, sequence, job.started, _writing(client, backup.service)) as stream:
+            checked = CheckedDump(stream, settings)
+            stored = seal(checked.blocks(), job.folder / FILE_NAME, job.settings.recipients)
+        found = counting.result() if counting else {}
+        changes = job.facts["changes"].until(Changes.seen(client), checked.keys)
     return job.part(
         point,
         server_version=job.facts["version"],
         stored_bytes=stored.size,
         files=(stored,),
-        counts=Count.between(job.facts["before"], after),
+        counts=bounds(found, changes, checked.keys),
         digests={name: checked.digest},
         shape={"functions": job.facts["functions"]},
         tools={"dump": "rdb"},
@@ -113,10 +116,28 @@ def collect(job: Job, point: Fence) -> Part:
             "instance": name,
             "keys": checked.keys,
             "keys_with_expiry": checked.expires,
+            "changes": changes,
             "functions": job.facts["functions"],
             "configuration": job.facts["configuration"],
         },
     )
+
+
+def _writing(client: redis.Redis, service: str) -> Callable[[], bool]:
+    """Return what says whether the rewrite goes on, and raises DbkeepError when it failed or takes too long."""
+    deadline = time.monotonic() + SAVE_SECONDS
+
+    def writing() -> bool:
+        state = _info(client, "persistence")
+        if state["aof_rewrite_in_progress"]:
+            if time.monotonic() > deadline:
+                raise DbkeepError(f"redis: a save runs for more than {SAVE_SECONDS} s; look at the disk of the host")
+            return True
+        if state["aof_last_bgrewrite_status"] != "ok":
+            raise DbkeepError(f"redis: BGREWRITEAOF failed; read the log of {service} (disk full, no memory?)")
+        return False
+
+    return writing
 
 
 def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
@@ -145,6 +166,12 @@ def check_dump(stream: BinaryIO, settings: RedisSettings) -> tuple[int, int]:
     return checked.keys, checked.expires
 
 
+class Readable(Protocol):
+    """What gives the bytes of a dump, none at its end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class CheckedDump:
     """An RDB file that the server's own tool reads along with whoever reads its `blocks`.
 
@@ -152,7 +179,7 @@ class CheckedDump:
     `dump_digest` makes it.
     """
 
-    def __init__(self, stream: BinaryIO, settings: RedisSettings) -> None:
+    def __init__(self, stream: Readable, settings: RedisSettings) -> None:
         self._stream = stream
         self._tool = check_tool(settings, "rdb")
         self.keys = self.expires = 0
@@ -190,17 +217,6 @@ def check_tool(settings: RedisSettings, kind: str) -> list[str]:
     if not shutil.which(name):
         raise UsageError(f"{name} is not installed; install {settings.server}-tools")
     return [name]
-
-
-def _open_base(job: Job, point: Fence) -> BinaryIO:
-    """Open the base of the rewrite that began at `point`; raises DbkeepError when a later one has replaced it."""
-    held = hold(_data_directory(job))
-    try:
-        if held.first == Position.parse(point.name).sequence:
-            return held.base.open("rb")
-    except FileNotFoundError:
-        pass
-    raise DbkeepError(f"redis {_instance(job)[0]}: the append-only file was rewritten again meanwhile; try again")
 
 
 def dump_digest(stream: BinaryIO) -> str:

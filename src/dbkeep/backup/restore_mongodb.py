@@ -82,6 +82,8 @@ def _insert(client: Client, target: Namespace, documents: list[bytes]) -> None:
             "documents": [RawBSONDocument(document) for document in documents],
             "ordered": False,
             "bypassDocumentValidation": True,
+            # Not waiting for the journal each time: the accounts, which come last, wait for all before them.
+            "writeConcern": {"w": 1},
         }
     )
     errors = reply.get("writeErrors")

@@ -1,4 +1,4 @@
-"""Digests of PostgreSQL's tables as they are at a restore point, without a lock and without waiting for a writer.
+"""Counts and digests of PostgreSQL's tables at a restore point, without a lock and without waiting for a writer.
 
 No query can be made to see exactly what recovery to a restore point will show. But the database is seen just before it
 and a moment after it: what is the same in both views is the same in between, and its digest is the restore point's.
@@ -14,6 +14,7 @@ from types import TracebackType
 
 from psycopg import errors, sql
 
+from dbkeep.backup.manifest import Count
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.settings import PostgreSQLSettings
 
@@ -34,6 +35,9 @@ _TABLES = """
 SELECT relname, pg_relation_filenode(oid), pg_table_size(oid) FROM pg_class
 WHERE relnamespace = to_regnamespace(%s) AND relkind = 'r' ORDER BY 3, 1
 """
+_COUNTED = "SELECT relname, relkind FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p')"
+# No row takes less: its header and what points to it (PostgreSQL manual, "Database Page Layout").
+SMALLEST_ROW = 28
 # A sum does not depend on the order of rows. The text of a row is there for every type, and takes four times as long.
 _BY_VALUE = "SELECT coalesce(sum(hash_record_extended(t, 0)::numeric), 0)::text FROM {} AS t"
 _BY_TEXT = 'SELECT coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)::text FROM {} AS t'
@@ -51,6 +55,7 @@ class TableDigests:
         for connection in self._waiting:
             prepare_session(connection)
         self._files = _files(self._waiting[0])
+        self._most_rows = _bytes(self._waiting[0]) // SMALLEST_ROW
         self._views: list[tuple[Connection, str]] = []
         self._seen = 0.0
 
@@ -78,6 +83,26 @@ class TableDigests:
         self._views.append((connection, str(row[0]) if row else ""))
         self._seen = time.monotonic()
 
+    def counts(self) -> dict[str, Count]:
+        """Return the rows of every table: as both views have them, so exact when nothing was written between them.
+
+        Each table is read once, twice when anything was written. One that was dropped, emptied or rewritten since has
+        the bounds that the size of all tables was.
+        """
+        (first, before), (second, after) = self._views
+        then = _counts(first)
+        now = then if before == after else _counts(second)
+        # TRUNCATE and rewrites empty a table for older views too (PostgreSQL manual, "Caveats" of MVCC).
+        still = _files(second)
+        changed = {name for name in self._files.keys() | still.keys() if self._files.get(name) != still.get(name)}
+        found = {}
+        for name in sorted(then.keys() | now.keys()):
+            numbers = [then.get(name, 0), now.get(name, 0)]
+            unsure = None in numbers or name in changed or (changed and name not in self._files)
+            sure = [number for number in numbers if number is not None]
+            found[name] = Count(low=min(sure), high=max(sure)) if not unsure else Count(low=0, high=self._most_rows)
+        return found
+
     def read(self, mebibytes: int) -> dict[str, str]:
         """Return the digests of the tables that both views agree on.
 
@@ -92,7 +117,6 @@ class TableDigests:
         except errors.UndefinedTable:
             # Dropped or renamed just now: none of the names is sure to be what it was.
             return {}
-        # TRUNCATE and rewrites empty a table for older views too (PostgreSQL manual, "Caveats" of MVCC).
         still = _files(second)
         return {name: value for name, value in found.items() if still.get(name) == self._files.get(name)}
 
@@ -133,3 +157,23 @@ def _within(connection: Connection, mebibytes: int) -> list[str]:
 
 def _files(connection: Connection) -> dict[str, int]:
     return {f"{SCHEMA}.{table}": file for table, file, _ in connection.execute(_TABLES, [SCHEMA])}
+
+
+def _bytes(connection: Connection) -> int:
+    return sum(size for *_, size in connection.execute(_TABLES, [SCHEMA]))
+
+
+def _counts(connection: Connection) -> dict[str, int | None]:
+    """Return the rows of each table as the connection's view has it, None for one that was dropped since."""
+    names = [f"{SCHEMA}.{table}" for table, _ in connection.execute(_COUNTED, [SCHEMA])]
+    return {name: _count(connection, name) for name in names}
+
+
+def _count(connection: Connection, name: str) -> int | None:
+    query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*name.split(".", 1)))
+    try:
+        with connection.transaction():
+            row = connection.execute(query).fetchone()
+    except errors.UndefinedTable:
+        return None
+    return int(row[0]) if row else 0
