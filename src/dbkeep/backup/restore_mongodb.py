@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +22,10 @@ from dbkeep.backup.service import Service
 from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb import bootstrap
-from dbkeep.mongodb.connect import Client, address, connect
+from dbkeep.mongodb.connect import Client, address, connect, hello
+from dbkeep.settings import MongoDBSettings
+
+START_SECONDS = 120
 
 
 def open_part(folder: Path, part: Part, identity: str, workspace: Path) -> BinaryIO:
@@ -160,11 +164,22 @@ def replace(
             set_aside(settings.data_directory, service, settings.os_user) as safety,
         ):
             service.start()
+            _wait_until_it_answers(engine)
             progress("mongodb: loading the archive into a new data directory")
             bootstrap.apply(engine, members, settings.keyfile)
             with connect(engine) as client, expiry_paused(client):
                 load(client, stream, engine.database, part.files[0].name, replay)
     return {"safety_copy": str(safety) if safety else None, "counts": live_counts(host)}
+
+
+def _wait_until_it_answers(engine: MongoDBSettings) -> None:
+    """A service counts as started before its server listens, and one that lays out new files takes its time."""
+    deadline = time.monotonic() + START_SECONDS
+    while not hello(engine, 1000):
+        if time.monotonic() > deadline:
+            raise DbkeepError(
+                f"mongod at {address(engine)} did not answer within {START_SECONDS} s of its start; read its log"
+            )
 
 
 def _members(host: BackupHost, part: Part) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -297,6 +299,32 @@ def test_a_restore_in_place_goes_to_a_wall_clock_time_and_starts_a_new_chain(hos
     (made,) = ship(host)
     assert made.begins_chain
     assert "restored" in made.details["lost"]
+
+
+@dataclass
+class SlowService:
+    """A service that counts as started before its server answers, as one of systemd's does on a busy machine."""
+
+    service: SandboxService
+    data: Path
+    seconds: float
+
+    def start(self) -> None:
+        self.service.start()
+        process = int((self.data / "mongod.lock").read_text())
+        os.kill(process, signal.SIGSTOP)
+        threading.Timer(self.seconds, os.kill, (process, signal.SIGCONT)).start()
+
+    def stop(self) -> None:
+        self.service.stop()
+
+
+def test_a_restore_waits_for_a_server_that_starts_slowly(host: BackupHost) -> None:
+    part = take(host)
+    # Longer than a server is given to answer that should be running.
+    slow = SlowService(next(iter(SERVICES.values())), host.with_mongodb()[0].data_directory, 7)
+    restore_in_place(host, part, IDENTITY, slow, lambda _: None)
+    ship(host)
 
 
 def test_targets_outside_the_log_are_refused(host: BackupHost, tmp_path: Path) -> None:

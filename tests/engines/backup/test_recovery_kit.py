@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,61 +17,31 @@ import pytest
 from dbkeep.backup.drill import drill
 from dbkeep.backup.escrow import operators, write_escrow
 from dbkeep.backup.settings import BackupHost
-from dbkeep.environment import Environment, checkout
 from dbkeep.errors import UsageError
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.sandbox import mongodb as mongodb_sandbox
-from dbkeep.sandbox import s3
 from dbkeep.sandbox.s3 import S3Server
 from dbkeep.secrets import age_recipient
 
-from ... import signing
+from . import recovery_kit
 from .conftest import Site
+from .recovery_kit import CIPHER_PASS, Operator, block, blocks, environment_of
 from .stores import BUCKET, bucket, client, with_stores
-
-PAGE = checkout() / "docs/recovery-kit.md"
-CIPHER_PASS = "only-for-this-test-0123456789"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-
-
-@dataclass
-class Kit:
-    """What an operator has after the host is lost: an identity, an escrow file, and a store that was tampered with."""
-
-    folder: Path
-    environment: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def operator() -> str:
+def offline() -> str:
     return str(pyrage.x25519.Identity.generate())
 
 
 @pytest.fixture(scope="module")
-def host(site: Site, server: S3Server, folder: Path, operator: str) -> BackupHost:
-    recipients = (age_recipient(site.identity), age_recipient(operator))
+def host(site: Site, server: S3Server, folder: Path, offline: str) -> BackupHost:
+    recipients = (age_recipient(site.identity), age_recipient(offline))
     return with_stores(site, [bucket(server, folder, lock_days=1)], recipients=recipients)
 
 
-def environment_of(site: Site, folder: Path, recipients: tuple[str, ...]) -> Environment:
-    path = folder / "inventory"
-    (path / "group_vars/all").mkdir(parents=True, exist_ok=True)
-    (path / "group_vars/all/main.yml").write_text("dbkeep_environment: production\n")
-    (path / ".vault-password").write_text("the password of the vault\n")
-    backup = {
-        "pgbackrest_cipher_pass": CIPHER_PASS,
-        "age_identity": site.identity,
-        "store_keys": {"offsite": s3.KEY},
-    }
-    variables = {"backup_age_recipients": list(recipients), "backup_signing_keys": list(signing.PUBLIC)}
-    return Environment("production", path, (), variables, {"backup": backup})
-
-
 @pytest.fixture
-def kit(site: Site, host: BackupHost, server: S3Server, operator: str) -> Iterator[Kit]:
+def kit(site: Site, host: BackupHost, server: S3Server, offline: str) -> Iterator[Operator]:
     folder = Path(tempfile.mkdtemp(prefix="dbkeep-kit-"))
     folder.chmod(0o755)
     set_id = site.take((), host)["redis"].set_id
@@ -85,17 +52,7 @@ def kit(site: Site, host: BackupHost, server: S3Server, operator: str) -> Iterat
     for entry in storage.list_objects_v2(Bucket=BUCKET)["Contents"]:
         storage.put_object(Bucket=BUCKET, Key=entry["Key"], Body=b"your data is gone")
         storage.delete_object(Bucket=BUCKET, Key=entry["Key"])
-    assert write_escrow(environment_of(site, folder, host.settings.recipients), folder / "escrow.age") == [
-        age_recipient(operator)
-    ]
-    (folder / "operator.key").write_text(f"# kept offline\n{operator}\n")
-    values = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(folder),
-        "TZ": "UTC",
-        "KIT": str(folder / "kit"),
-        "IDENTITY": str(folder / "operator.key"),
-        "ESCROW": str(folder / "escrow.age"),
+    variables = {
         "STORE": "offsite",
         "KEY_ID": server.key_id,
         "ENDPOINT": server.endpoint,
@@ -105,7 +62,7 @@ def kit(site: Site, host: BackupHost, server: S3Server, operator: str) -> Iterat
         "SET": set_id,
         "AT": f"{before:%Y-%m-%d %H:%M:%S}",
     }
-    yield Kit(folder / "kit", values)
+    yield recovery_kit.operator(folder, offline, host.settings.recipients, variables)
     for stop in (
         ["redis-cli", "-s", str(folder / "kit/redis/redis.sock"), "shutdown", "nosave"],
         ["sh", "-c", f"kill -INT $(head -n 1 {folder}/kit/pg/data/postmaster.pid)"],
@@ -120,25 +77,22 @@ def output(*command: str | Path) -> str:
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_page_restores_every_engine_although_the_bucket_was_emptied(kit: Kit) -> None:
-    done = subprocess.run(
-        ["bash", "-c", "\n".join(blocks("bash"))], env=kit.environment, capture_output=True, text=True, check=False
-    )
+def test_the_page_restores_every_engine_although_the_bucket_was_emptied(kit: Operator) -> None:
+    done = kit.run(*blocks("bash"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{kit.environment['SET']}/" in done.stdout
-    assert "the password of the vault" in (kit.folder / "escrow/inventory/production/.vault-password").read_text()
+    assert f"{kit.variables['SET']}/" in done.stdout
+    assert "the password of the vault" in (kit.kit / "escrow/inventory/production/.vault-password").read_text()
 
-    assert output("redis-cli", "-s", kit.folder / "redis/redis.sock", "dbsize") == "307"
-    query = ["psql", "-X", "-U", "postgres", "-h", kit.folder / "pg/socket", "-d", "chat", "-Atc"]
+    assert output("redis-cli", "-s", kit.kit / "redis/redis.sock", "dbsize") == "307"
+    query = ["psql", "-X", "-U", "postgres", "-h", str(kit.kit / "pg/socket"), "-d", "chat", "-Atc"]
     assert output(*query, "SELECT count(*) FROM chat.users") == "1200"
     assert output(*query, "SELECT pg_is_in_recovery(), current_setting('archive_mode')") == "f|off"
 
-    (script,) = blocks("python")
-    (kit.folder / "read_archive.py").write_text(script)
-    with mongodb_sandbox.start(kit.folder / "mongod") as settings:
-        with (kit.folder / "mongo/dump.archive").open("rb") as archive:
+    (kit.kit / "read_archive.py").write_text(block("python", "not a mongodump archive"))
+    with mongodb_sandbox.start(kit.kit / "mongod") as settings:
+        with (kit.kit / "mongo/dump.archive").open("rb") as archive:
             address = f"mongodb://{settings.host}:{settings.port}/?directConnection=true"
-            subprocess.run([sys.executable, kit.folder / "read_archive.py", address], stdin=archive, check=True)
+            subprocess.run([sys.executable, kit.kit / "read_archive.py", address], stdin=archive, check=True)
         with mongodb(settings) as copy:
             assert copy["chat"]["messages"].count_documents({}) == 2500
             assert copy["chat"]["recent"].count_documents({}) == 499
@@ -146,9 +100,9 @@ def test_the_page_restores_every_engine_although_the_bucket_was_emptied(kit: Kit
             assert copy["chat"]["messages"].options()["validator"] == {"$jsonSchema": {"required": ["content"]}}
 
 
-def test_the_escrow_opens_for_an_operator_only(site: Site, host: BackupHost, tmp_path: Path, operator: str) -> None:
-    environment = environment_of(site, tmp_path, host.settings.recipients)
-    assert operators(environment) == [age_recipient(operator)]
+def test_the_escrow_opens_for_an_operator_only(site: Site, host: BackupHost, tmp_path: Path, offline: str) -> None:
+    environment = environment_of(tmp_path, site.identity, host.settings.recipients)
+    assert operators(environment) == [age_recipient(offline)]
     write_escrow(environment, tmp_path / "escrow.age")
     assert (tmp_path / "escrow.age").stat().st_mode & 0o777 == 0o600
     assert CIPHER_PASS.encode() not in (tmp_path / "escrow.age").read_bytes()
@@ -157,7 +111,7 @@ def test_the_escrow_opens_for_an_operator_only(site: Site, host: BackupHost, tmp
         ["age", "-d", "-i", tmp_path / "drill.key", tmp_path / "escrow.age"], capture_output=True, check=False
     )
     assert done.returncode != 0
-    alone = environment_of(site, tmp_path, (age_recipient(site.identity),))
+    alone = environment_of(tmp_path, site.identity, (age_recipient(site.identity),))
     with pytest.raises(UsageError, match="backup_age_recipients has no operator's key, only the vault's own"):
         write_escrow(alone, tmp_path / "never")
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
-import re
-import subprocess
 import tempfile
 import threading
 import time
@@ -25,11 +22,11 @@ from dbkeep.backup.manifest import RecoveryPoint
 from dbkeep.backup.restore_redis import replace
 from dbkeep.backup.ship import lost_since_newest_set
 from dbkeep.backup.slices import Slice, log_folder, read_slices, remove_unfinished
-from dbkeep.environment import checkout
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect
 from dbkeep.sandbox import redis as sandbox
 
+from .recovery_kit import block, open_and_fetch, operator
 from .redis_log import LIST, Instance, start
 
 
@@ -310,18 +307,12 @@ def test_the_recovery_kit_restores_to_a_second_without_dbkeep(instance: Instance
     instance.cut()
     second, least, most = write_over_a_second(instance)
     instance.cut()
-    page = (checkout() / "docs" / "recovery-kit.md").read_text(encoding="utf-8")
-    (commands,) = [block for block in re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S) if "check-aof" in block]
-    identity = instance.folder / "identity"
-    identity.write_text(instance.identity, encoding="ascii")
-    kit = instance.host.settings.repository
-    environment = {"KIT": kit, "IDENTITY": identity, "SET": part.set_id, "TIME": second.isoformat()}
-    subprocess.run(
-        ["sh", "-e", "-c", commands],
-        env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in environment.items()}},
-        check=True,
-    )
-    with redis.Redis(unix_socket_path=str(kit / "redis" / "redis.sock")) as client:
+    settings = instance.host.settings
+    variables = {"DIRECTORY": str(settings.repository), "SET": part.set_id, "TIME": second.isoformat()}
+    kit = operator(instance.folder, instance.identity, settings.recipients, variables)
+    done = kit.run(*open_and_fetch(), block("bash", "chain() {"), block("sh", "redis-check-aof"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    with redis.Redis(unix_socket_path=str(kit.kit / "redis/redis.sock")) as client:
         loaded = False
         while not loaded:
             with suppress(redis.RedisError):
