@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
+from chat_api.stores.mongodb import is_refusal
 from chat_api.stores.redis import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,14 @@ async def _store(_: Request, error: Exception) -> JSONResponse:
     return _answer(problem.status, problem.detail, problem.headers)
 
 
+async def _failed_operation(request: Request, error: Exception) -> JSONResponse:
+    """A store that lets the API in no more is down for it; any other failure of an operation is ours."""
+    assert isinstance(error, pymongo.errors.OperationFailure)  # noqa: S101 - registered for this class only
+    if not is_refusal(error):
+        raise error
+    return await _store(request, error)
+
+
 def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Make `app` answer every expected error as a problem; `chat_api.requests` answers the unexpected ones.
 
@@ -118,5 +127,6 @@ def register(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(pymongo.errors.OperationFailure, _failed_operation)
     for kind in STORE_UNAVAILABLE:
         app.add_exception_handler(kind, _store)

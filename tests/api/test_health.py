@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,11 +59,26 @@ def test_stopped_store_is_named_and_its_requests_fail_fast(
             assert "retry-after" in answer.headers
 
 
+def test_a_password_that_a_store_refuses_is_a_503(service: Any, servers: Any, new_user: NewUser) -> None:
+    user = new_user()
+    passwords = servers.passwords["mongodb"]
+    right = passwords["chat_api"]
+    servers.stop("mongodb")
+    passwords["chat_api"] = secrets.token_urlsafe(32)
+    servers.start("mongodb")
+    try:
+        answer = user.api.get("/conversations")
+    finally:
+        with stopped(servers, service, "mongodb"):
+            passwords["chat_api"] = right
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
 def test_the_log_holds_no_secret(service: Any, new_user: NewUser, credentials: Any) -> None:
     user = new_user()
     user.api.get("/conversations", params={"before": "A" * 27})
     log = service.log.read_text(encoding="utf-8")
     assert "POST /auth/login 200" in log
-    secrets = [PASSWORD, user.email, user.refresh_token, user.api.headers["authorization"], "before="]
-    secrets += [path.read_text(encoding="ascii") for path in credentials.iterdir()]
-    assert [secret for secret in secrets if secret in log] == []
+    kept = [PASSWORD, user.email, user.refresh_token, user.api.headers["authorization"], "before="]
+    kept += [path.read_text(encoding="ascii") for path in credentials.iterdir()]
+    assert [secret for secret in kept if secret in log] == []

@@ -71,7 +71,12 @@ class MongoDB:
         try:
             await self._database.command("ping")
         except OperationFailure as error:
-            if error.code == AUTHENTICATION_FAILED:
+            if is_refusal(error):
                 refusal = "mongodb refuses the password of chat_api: playbooks/site.yml sets it and gives it to the API"
                 logger.warning(refusal)
             raise
+
+
+def is_refusal(error: OperationFailure) -> bool:
+    """Return whether MongoDB refuses the password of chat_api."""
+    return error.code == AUTHENTICATION_FAILED
