@@ -38,10 +38,10 @@ class DrillFailedError(DbkeepError):
         self.evidence = evidence
 
 
-def drill_hosts(environment: Environment, engines: Sequence[str] = ()) -> Placed:
-    """Return where drills run: on the first host of the group drill, else on the hosts that hold the engines.
+def drill_hosts(environment: Environment, engines: Sequence[str] = (), store: str | None = None) -> Placed:
+    """Return where drills of a `store` run: on the first host of the group drill, else on those that hold the engines.
 
-    Raises UsageError when the host of that group lacks an engine.
+    Raises UsageError when the host of that group lacks an engine, or is to drill what is on the others alone.
     """
     sources = placed(environment, engines)
     if not environment.hosts(DRILL):
@@ -53,6 +53,11 @@ def drill_hosts(environment: Environment, engines: Sequence[str] = ()) -> Placed
         raise UsageError(
             f"{host.name}, of the group {DRILL}, has no {', '.join(lacking)}: put it into that group and run "
             "playbooks/site.yml, or name the engines to drill with --engine"
+        )
+    if store == LOCAL:
+        raise UsageError(
+            f"{host.name} drills copies that are off the hosts: declare a store in backup_stores (docs/stores.md), or "
+            "name one with --store"
         )
     return {host: wanted}
 
@@ -67,7 +72,7 @@ def random_set(environment: Environment, engines: Sequence[str] = (), store: str
 
     Raises UsageError when there is none.
     """
-    where = drill_hosts(environment, engines)
+    where = drill_hosts(environment, engines, store)
     wanted = {name for names in where.values() for name in names}
     sets = [found["set_id"] for found in list_sets(environment, store, where) if wanted <= set(found["engines"])]
     if not sets:
@@ -96,12 +101,7 @@ def run_drill(
     Raises DrillFailedError with the first thing that failed.
     """
     store = store or default_store(environment)
-    where = drill_hosts(environment, engines)
-    if store == LOCAL and environment.hosts(DRILL):
-        raise UsageError(
-            f"{', '.join(host.name for host in where)} drills copies that are off the hosts: declare a store in "
-            "backup_stores (docs/stores.md), or name one with --store"
-        )
+    where = drill_hosts(environment, engines, store)
     newest = "" if target else newest_set(environment, engines, store, where)
     wanted = target or Target(set_id or newest)
     started = now()

@@ -51,12 +51,13 @@ def copied(host: BackupHost, one: Chosen, identity: str, serving: Serving, proof
 
 def _compare_end(one: Chosen, last: Timestamp | None, proof: Proof) -> None:
     """The last entry that was replayed is the fence of the point, or it is not later than the time."""
-    if one.point is None or last is None:
+    if one.point is None:
         return
-    ended = f"{last.time}.{last.inc}"
+    # With nothing replayed the copy is at the set's own point.
+    ended = f"{last.time}.{last.inc}" if last else one.part.recovery_point.name
     if one.point.name:
         proof.equal("cluster time of the last entry that was replayed", one.point.name, ended)
-    else:
+    elif last:
         what = f"cluster time of the last entry that was replayed, not after {one.point.at.isoformat()}"
         proof.that(what, f"{one.point.at.timestamp():.0f} or less", ended, last.time <= one.point.at.timestamp())
 

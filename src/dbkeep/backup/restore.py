@@ -19,7 +19,7 @@ from dbkeep.backup.sealed_file import read_identities
 from dbkeep.backup.service import Service, SystemdService
 from dbkeep.backup.settings import LOCAL, BackupHost
 from dbkeep.backup.slices import LOCK as SHIP_LOCK
-from dbkeep.backup.target import Chosen, Target, choose
+from dbkeep.backup.target import Choice, Chosen, Target, choose
 from dbkeep.backup.verify import verify_part, verify_slices
 from dbkeep.errors import DbkeepError
 from dbkeep.evidence import now, record, write
@@ -96,10 +96,9 @@ def plan(
     live data lies that an interrupted restore had set aside: the next one keeps that, not what it left.
     """
     with source_of(host, source, store) as reading:
-        choice = choose(reading, _target(target), host.chosen(tuple(engines or ())), store)
+        choice = _choose(reading, _target(target), host.chosen(tuple(engines or ())), store)
     rows = []
     for engine, one in choice.engines.items():
-        refuse_newer(host, one.part)
         settings = getattr(host.settings, engine)
         aside = unfinished(settings.data_directory)
         rows.append(
@@ -122,6 +121,13 @@ def plan(
         "at": choice.at.isoformat(),
         "skew_seconds": choice.skew_seconds,
     }
+
+
+def _choose(host: BackupHost, target: Target, engines: tuple[str, ...], store: str) -> Choice:
+    choice = choose(host, target, engines, store)
+    for one in choice.engines.values():
+        refuse_newer(host, one.part)
+    return choice
 
 
 def _target(target: Target | str) -> Target:
@@ -167,9 +173,7 @@ def restore(
         hold(host.settings.repository / SHIP_LOCK, f"restore to {target}", patience=SHIP_SECONDS),
         source_of(host, source, store) as reading,
     ):
-        choice = choose(reading, target, wanted, store)
-        for one in choice.engines.values():
-            refuse_newer(host, one.part)
+        choice = _choose(reading, target, wanted, store)
         with fetched(reading, store, choice.engines, progress) as stored:
             done = _replace(stored, choice.engines, identity, services or {}, progress)
     observed = {

@@ -83,6 +83,7 @@ def test_a_drill_of_a_point_replays_the_log_and_ends_at_its_fences(declared_site
     assert evidence["observed"]["rpo_seconds"] == pytest.approx((started - oldest).total_seconds(), abs=0.01)
 
 
+@pytest.mark.long
 def test_a_drill_of_a_second_ends_before_it(declared_site: Site) -> None:
     site = postgresql_archived_at_once(declared_site)
     time.sleep(1.1)
