@@ -19,7 +19,7 @@ from dbkeep.backup.append_only_file import hold
 from dbkeep.errors import DbkeepError
 
 TEMPORARY = "temp-rewriteaof-*.aof"
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 
 
 class RewrittenBase:
@@ -50,13 +50,17 @@ class RewrittenBase:
         """Return the next bytes, once there are some; none at the end of a complete base."""
         while self._file is None:
             self._file = self._open()
-        while not (data := self._file.read(size)) and not self._complete:
-            if self._writing():
-                time.sleep(POLL_SECONDS)
-            else:
+        while not self._complete:
+            if data := self._file.read(size):
+                return data
+            time.sleep(POLL_SECONDS)
+            # Where more has come the server need not be asked.
+            if data := self._file.read(size):
+                return data
+            if not self._writing():
                 self._require_base(self._file)
                 self._complete = True  # what was written last is still to be read
-        return data
+        return self._file.read(size)
 
     def _open(self) -> BinaryIO | None:
         """Open what the child writes, or the base when it has ended; None when it has not begun yet."""
