@@ -13,7 +13,17 @@ from pathlib import Path
 from dbkeep.errors import UsageError
 
 LAB = ("debootstrap", "systemd-container", "nftables", "iproute2", "openssh-client", "gnupg", "dpkg-dev")
-ENGINES = ("postgresql", "postgresql-contrib", "pgbouncer", "redis-server", "pgbackrest", "age", "zstd", "jq")
+ENGINES = (
+    "postgresql",
+    "postgresql-contrib",
+    "pgbouncer",
+    "redis-server",
+    "pgbackrest",
+    "age",
+    "zstd",
+    "jq",
+    "faketime",
+)
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 

@@ -12,15 +12,19 @@ from pathlib import Path
 import pyrage
 import zstandard
 
+from dbkeep.bundle import build_bundle
 from dbkeep.environment import checkout
-from dbkeep.lab.lab import define_lab
+from dbkeep.lab.inventory import APT_CACHE, write_inventory
+from dbkeep.lab.lab import Lab, define_lab, prepare
+from dbkeep.lab.mongodb_package import build as build_mongodb_package
 from dbkeep.sandbox.s3 import S3Server
+from dbkeep.up import PYTHON, provision
 
 from .conftest import dbkeep
 from .declared_stores import bucket, declare
-from .test_drift import playbook
 
 STORE = "offsite"
+RELEASE = "bookworm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,17 @@ class Kept:
 
 
 @contextmanager
-def provisioned(name: str) -> Iterator[str]:
-    """Bring up a host with sample data and remove it at the end; yields the address of this machine to it."""
+def provisioned(name: str) -> Iterator[Lab]:
+    """Bring up a host without data and remove it at the end."""
+    lab = define_lab(name, hosts=1, release=RELEASE)
     try:
-        done = dbkeep("up", "--name", name, "--json", timeout=1500)
-        assert done.status == 0, done.err
-        yield define_lab(name, hosts=1, release="bookworm").gateway
+        prepare(lab)
+        build_mongodb_package(APT_CACHE)
+        build_bundle(PYTHON[RELEASE])
+        succeed("lab", "up", name)
+        write_inventory(lab)
+        provision(lab)
+        yield lab
     finally:
         dbkeep("down", "--purge", "--name", name)
 
@@ -65,8 +74,7 @@ def build_anew(name: str, kept: Kept) -> None:
     """Provision a fresh host by the inventory in the escrow."""
     _open_escrow(kept)
     succeed("lab", "up", name)
-    done = playbook(name)
-    assert done.returncode == 0, done.stdout + done.stderr
+    provision(define_lab(name, hosts=1, release=RELEASE))
 
 
 def succeed(*command: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbkeep.environment import Environment, read_environment
-from dbkeep.sample import open_api
+from dbkeep.sample import load_sample, open_api
 from dbkeep.sandbox import s3
 
 from .lost_host import STORE, build_anew, destroy, protect, provisioned, succeed
@@ -33,7 +33,8 @@ class Sent:
 
 
 def test_a_fresh_host_goes_back_to_a_chosen_second(tmp_path: Path) -> None:
-    with provisioned(NAME) as gateway, s3.locking(tmp_path / "store", address=gateway) as server:
+    with provisioned(NAME) as lab, s3.locking(tmp_path / "store", address=lab.gateway) as server:
+        load_sample(read_environment(NAME))
         kept = protect(NAME, server, tmp_path)
         person, conversation, sent = write(read_environment(NAME))
         chosen = sent[len(sent) // 2].at.replace(microsecond=0) + timedelta(seconds=1)

@@ -31,12 +31,12 @@ NAME = "rpo"
 SAME_HOST = {"postgresql": 60, "mongodb": 60, "redis": 2}
 ELSEWHERE = dict.fromkeys(ENGINES, 60)
 # Longer than a round of each log and its upload, so that the moment is one of any.
-SECONDS = (90, 150)
+SECONDS = (70, 110)
 START_SECONDS = 180
 
 
 def test_what_a_kill_of_the_host_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with provisioned(NAME) as gateway, s3.locking(tmp_path / "store", address=gateway) as server:
+    with provisioned(NAME) as lab, s3.locking(tmp_path / "store", address=lab.gateway) as server:
         kept = protect(NAME, server, tmp_path)
         writer = Writer(read_environment(NAME))
         try:

@@ -15,6 +15,13 @@ from typing import Any
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import open_mode
 
+# Backups are ordered by their labels, which have the server's time (pgBackRest, src/command/backup/common.c).
+NOT_LATER = "is not later than latest backup label"
+WAIT = (
+    "the clock was ahead when that one was taken, and no other can be until it has passed that time; the log is "
+    "archived meanwhile and carries that set on"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class PgBackRest:
@@ -55,6 +62,8 @@ class PgBackRest:
         )
         if done.returncode:
             reason = error_line(done.stderr or done.stdout)
+            if NOT_LATER in reason:
+                reason = f"{reason}; {WAIT}"
             raise DbkeepError(f"pgbackrest {command} of stanza {self.stanza} failed: {reason}")
         return str(done.stdout)
 

@@ -86,19 +86,34 @@ def stop_postgresql(pg: Path) -> None:
         time.sleep(0.05)
 
 
-def test_both_engines_of_postgresql_go_to_a_moment_by_plain_commands(postgresql: PostgreSQLHost) -> None:
+@pytest.fixture(scope="module")
+def written(postgresql: PostgreSQLHost) -> tuple[Part, dict[str, datetime | None]]:
+    """A set that has the record 1, a moment between the records 2 and 3, and one after which nothing was written."""
     postgresql.write(1)
     part = postgresql.take()
     postgresql.cut()
     postgresql.write(2)
-    moment = pause()
+    between = pause()
     postgresql.write(3)
     postgresql.cut()
-    assert restored_rows(postgresql, part, None) == [1]
-    assert restored_rows(postgresql, part, moment) == [1, 2]
-    moment = pause()
+    idle = pause()
     postgresql.cut()
-    assert restored_rows(postgresql, part, moment) == [1, 2, 3], "nothing was written after it"
+    return part, {"set": None, "between": between, "idle": idle}
+
+
+@pytest.mark.parametrize(
+    ("target", "rows"),
+    [
+        ("between", [1, 2]),
+        pytest.param("set", [1], marks=pytest.mark.long),
+        pytest.param("idle", [1, 2, 3], marks=pytest.mark.long),
+    ],
+)
+def test_both_engines_of_postgresql_go_to_a_moment_by_plain_commands(
+    postgresql: PostgreSQLHost, written: tuple[Part, dict[str, datetime | None]], target: str, rows: list[int]
+) -> None:
+    part, moments = written
+    assert restored_rows(postgresql, part, moments[target]) == rows
 
 
 @pytest.fixture(scope="module")

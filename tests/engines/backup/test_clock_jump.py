@@ -1,0 +1,216 @@
+"""The clock of a host with all three engines jumps two days ahead and back: no set is lost, and the log goes on."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, tzinfo
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from dbkeep import backup
+from dbkeep.backup.manifest import part_engines, set_ids
+from dbkeep.backup.points import mark
+from dbkeep.backup.prune import prune_all
+from dbkeep.backup.restore_beside import restore_beside, serving
+from dbkeep.backup.run import run
+from dbkeep.backup.ship import ship
+from dbkeep.backup.target import Target
+from dbkeep.backup.verify import verify
+from dbkeep.errors import DbkeepError
+from dbkeep.mongodb.connect import connect as mongodb
+from dbkeep.postgresql.connect import connect as postgresql
+from dbkeep.redis.connect import connect as redis
+
+from .conftest import Site, fill, make_site
+
+AHEAD = timedelta(days=2)
+pytestmark = pytest.mark.long
+
+# The library looks at the file once a second.
+CACHED = 1.5
+
+
+class Moved(type):
+    """Any moment is one of the agent's, whoever made it."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, datetime)
+
+
+class Clock(datetime, metaclass=Moved):
+    """What the agent's modules have in place of datetime."""
+
+    offset: ClassVar[timedelta] = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + cls.offset
+
+
+@dataclass
+class Agent:
+    """The agent and the servers of a host whose clock the test sets."""
+
+    site: Site
+    clock: Path
+
+    def set_clock(self, offset: timedelta) -> None:
+        Clock.offset = offset
+        self.clock.write_text(f"+{offset.days}d\n")
+        time.sleep(CACHED)
+
+    def take(self) -> str:
+        return run(self.site.host, None)[0].set_id
+
+    def ship(self) -> str:
+        """Do one round and return what it has to complain of."""
+        try:
+            ship(self.site.host)
+        except DbkeepError as error:
+            return str(error)
+        return ""
+
+    def point(self, name: str) -> None:
+        mark(self.site.host, name)
+        self.ship()
+
+
+class Faked(subprocess.Popen[Any]):
+    """A program that setpriv(1) starts. The library must not see that: what it shares belongs to the first user."""
+
+    variables: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, command: Sequence[str], **rest: Any) -> None:
+        # redis-server does not start under it: both want to be first at the memory.
+        if command[0] == "setpriv" and not any("redis-server" in word for word in command):
+            place = command.index("--") + 1
+            clock = [f"{name}={value}" for name, value in self.variables.items()]
+            command = [*command[:place], "env", *clock, *command[place:]]
+        super().__init__(command, **rest)
+
+
+@contextmanager
+def faked(clock: Path) -> Iterator[None]:
+    """Give the servers that are started in the block the clock that a file sets."""
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    Faked.variables = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_CACHE_DURATION": "1",
+        # Whoever sets a clock leaves the monotonic one alone.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Faked)
+        yield
+
+
+@pytest.fixture
+def agent(folder: Path) -> Iterator[Agent]:
+    clock = folder / "clock"
+    clock.write_text("+0d\n")
+    with ExitStack() as stack:
+        with faked(clock):
+            site = stack.enter_context(make_site(folder))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for found in pkgutil.iter_modules(backup.__path__, "dbkeep.backup."):
+            import_module(found.name)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("dbkeep.") and getattr(module, "datetime", None) is datetime:
+                patch.setattr(module, "datetime", Clock)
+        fill(site)
+        settings = site.host.settings
+        assert settings.postgresql is not None
+        at_once = settings.postgresql.model_copy(update={"archive_seconds": 0})
+        # A day's sets and no more: whoever believes the clock lets the earlier ones go.
+        changed = {"postgresql": at_once, "slot_minutes": 0, "keep_days": 1, "keep_minimum": 1}
+        site.host = replace(site.host, settings=settings.model_copy(update=changed))
+        yield Agent(site, clock)
+        # With that library it does not end by itself.
+        os.kill(int((folder / "mongo/data/mongod.lock").read_text()), signal.SIGKILL)
+
+
+def write(site: Site, number: int) -> None:
+    host = site.host
+    assert host.postgresql is not None
+    assert host.mongodb is not None
+    with postgresql(host.postgresql) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS chat.numbers (number int)")
+        connection.execute("INSERT INTO chat.numbers VALUES (%s)", [number])
+    with mongodb(host.mongodb) as client:
+        client["chat"]["numbers"].insert_one({"_id": number})
+    with redis(*site.state()) as client:
+        client.rpush("sess:numbers", number)
+
+
+def numbers_at(agent: Agent, target: Target, folder: Path, engines: tuple[str, ...] = ()) -> dict[str, list[int]]:
+    """Restore beside what runs, and return the numbers in each engine."""
+    restore_beside(agent.site.host, target, engines, agent.site.identity, folder)
+    found = {}
+    with serving(agent.site.host, folder) as copies:
+        if copies.postgresql:
+            with postgresql(copies.postgresql) as sql:
+                found["postgresql"] = [row[0] for row in sql.execute("SELECT number FROM chat.numbers ORDER BY 1")]
+        if copies.mongodb:
+            with mongodb(copies.mongodb) as mongo:
+                found["mongodb"] = [each["_id"] for each in mongo["chat"]["numbers"].find().sort("_id", 1)]
+        if copies.redis:
+            with redis("state", copies.redis.instances["state"]) as client:
+                found["redis"] = [int(number) for number in client.lrange("sess:numbers", 0, -1)]
+    return found
+
+
+def test_a_clock_that_jumps_ahead_and_back_costs_no_set(agent: Agent, folder: Path) -> None:
+    site, everything = agent.site, ["mongodb", "postgresql", "redis"]
+    write(site, 1)
+    sets = [agent.take()]
+    assert agent.ship() == ""
+    write(site, 2)
+    agent.point("before")
+
+    agent.set_clock(AHEAD)
+    write(site, 3)
+    sets.append(agent.take())
+    assert agent.ship() == ""
+
+    agent.set_clock(timedelta())
+    write(site, 4)
+    assert agent.ship() == ""
+    with pytest.raises(
+        DbkeepError, match=r"the clock was ahead when that one was taken.*\(mongodb, redis is complete\)"
+    ):
+        agent.take()
+    sets.append(set_ids(site.host.sets)[1])
+    assert prune_all(site.host)["removed"] == {"local": []}
+    assert sorted(sets) == set_ids(site.host.sets)
+    for set_id in sets:
+        found = verify(site.host, set_id)
+        assert found["ok"], found["problems"]
+    parts = [part_engines(site.host.sets, set_id) for set_id in sets]
+    assert parts == [everything, everything, ["mongodb", "redis"]]
+    assert numbers_at(agent, Target(point="before"), folder / "before") == {engine: [1, 2] for engine in everything}
+    assert numbers_at(agent, Target(set_id=sets[1]), folder / "ahead") == {engine: [1, 2, 3] for engine in everything}
+    assert numbers_at(agent, Target(set_id=sets[2]), folder / "back", ("mongodb", "redis")) == {
+        "mongodb": [1, 2, 3, 4],
+        "redis": [1, 2, 3, 4],
+    }
+
+    agent.set_clock(timedelta(days=3))
+    sets.append(agent.take())
+    assert agent.ship() == ""
+    assert part_engines(site.host.sets, sets[-1]) == everything
+    assert numbers_at(agent, Target(set_id=sets[-1]), folder / "passed") == {
+        engine: [1, 2, 3, 4] for engine in everything
+    }
