@@ -165,8 +165,13 @@ def replace(
         ):
             service.start()
             _wait_until_it_answers(engine)
-            progress("mongodb: loading the archive into a new data directory")
             bootstrap.apply(engine, members, settings.keyfile)
+            bootstrap.set_later_term(engine, settings.keyfile)
+            service.stop()
+            service.start()
+            _wait_until_it_answers(engine)
+            bootstrap.wait_for_primary(engine)
+            progress("mongodb: loading the archive into a new data directory")
             with connect(engine) as client, expiry_paused(client):
                 load(client, stream, engine.database, part.files[0].name, replay)
     return {"safety_copy": str(safety) if safety else None, "counts": live_counts(host)}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bson import Int64
 from cryptography import x509
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -107,6 +108,21 @@ def wait_for_primary(settings: MongoDBSettings) -> None:
         f"replica set {settings.replica_set} elected no primary in {ELECTION_SECONDS} s: {reason}; "
         "check that most members run and reach each other"
     )
+
+
+def set_later_term(settings: MongoDBSettings, keyfile: Path | None) -> None:
+    """Give a new replica set a term later than any that a set before it had; the next start of its server takes it.
+
+    Drivers that knew the set before take a primary of an earlier term for a stale one, and refuse it for as long as
+    they run (MongoDB specifications, "Server Discovery And Monitoring", section "Check if stale primary"). Terms count
+    elections, so the Unix time is later than all of them. Raises DbkeepError when the server refuses it.
+    """
+    update = {"q": {}, "u": {"$set": {"term": Int64(time.time())}}}
+    with client(settings, direct=True, **_internal_credentials(keyfile)) as connection, driver_errors(settings):
+        # By a command: the driver's own updates are retryable, which those of local are not.
+        reply = connection["local"].command({"update": "replset.election", "updates": [update]})
+    if reply["n"] != 1:
+        raise DbkeepError(f"mongod at {address(settings)}: there is no election to give a later term; try again")
 
 
 def _administrator_exists(settings: MongoDBSettings) -> bool:

@@ -12,7 +12,9 @@ from dbkeep.backup.manifest import write_part
 from dbkeep.backup.restore import plan, restore
 from dbkeep.backup.safety_copy import safety_copies
 from dbkeep.errors import DbkeepError
+from dbkeep.mongodb.bootstrap import wait_for_primary
 from dbkeep.mongodb.connect import connect as mongodb
+from dbkeep.mongodb.connect import hello
 from dbkeep.postgresql import counts as rows
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
@@ -75,6 +77,21 @@ def test_a_restore_brings_everything_back_and_backups_go_on(site: Site) -> None:
     assert second["postgresql"].details["timeline"] > first["postgresql"].details["timeline"]
     assert drill(site.host, "newest", None, site.identity)["result"] == "passed"
     assert drill(site.host, first["redis"].set_id, ["postgresql"], site.identity)["result"] == "passed"
+
+
+def test_drivers_that_knew_the_replica_set_before_take_the_restored_primary(site: Site) -> None:
+    part = site.take(("mongodb",))["mongodb"]
+    for _ in range(2):
+        site.services["mongodb"].stop()
+        site.services["mongodb"].start()
+        wait_for_primary(site.services["mongodb"].settings)
+    before = hello(site.services["mongodb"].settings)
+    restore(site.host, part.set_id, ["mongodb"], site.identity, services=site.services)
+    after = hello(site.services["mongodb"].settings)
+    # What a driver compares (specification "Server Discovery And Monitoring").
+    assert before is not None
+    assert after is not None
+    assert after["electionId"] > before["electionId"]
 
 
 @pytest.mark.parametrize("engine", ["mongodb", "redis"])
