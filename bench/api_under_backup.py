@@ -28,7 +28,7 @@ from uuid import uuid4
 
 import click
 
-from dbkeep.backup.drill_application import Api, serve
+from dbkeep.backup.drill.application import Api, serve
 from dbkeep.backup.manifest import set_id_of, set_ids
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost

@@ -20,7 +20,7 @@ from cost import Cost, cost_of
 from dbkeep import mongodb
 from dbkeep.backup.archive_format import Reader
 from dbkeep.backup.manifest import Part, set_id_of
-from dbkeep.backup.restore_mongodb import load, open_part
+from dbkeep.backup.restore.mongodb import load, open_part
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost, BackupSettings, MongoDBBackup
 from dbkeep.environment import checkout

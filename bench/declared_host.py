@@ -13,7 +13,7 @@ import pyrage
 from backup_postgresql import STANZA, write_configuration
 from backup_redis import fill as fill_redis
 from dbkeep import mongodb, postgresql, redis
-from dbkeep.backup.drill_copy import Copy, Serving
+from dbkeep.backup.drill.copy import Copy, Serving
 from dbkeep.backup.pgbackrest import PgBackRest
 from dbkeep.backup.settings import BackupHost, BackupSettings, MongoDBBackup, PostgreSQLBackup, RedisBackup
 from dbkeep.environment import checkout

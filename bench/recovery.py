@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from cost import cost_of, peak_mebibytes
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost

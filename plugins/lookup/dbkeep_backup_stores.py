@@ -7,7 +7,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from dbkeep.backup.declared_stores import declared_stores, host_files
+from dbkeep.backup.stores.declared import declared_stores, host_files
 from dbkeep.errors import DbkeepError
 
 DOCUMENTATION = """

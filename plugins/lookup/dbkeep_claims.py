@@ -7,7 +7,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from dbkeep.backup.drill_claims import claims
+from dbkeep.backup.drill.claims import claims
 from dbkeep.engines import OVERRIDES
 from dbkeep.environment import checkout
 from dbkeep.errors import DbkeepError

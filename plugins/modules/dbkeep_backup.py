@@ -8,10 +8,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 try:
-    from dbkeep.backup.drill import drill
-    from dbkeep.backup.drill_claims import read_claims
+    from dbkeep.backup.drill.claims import read_claims
+    from dbkeep.backup.drill.run import drill
     from dbkeep.backup.manifest import NEWEST
-    from dbkeep.backup.restore import plan, restore
+    from dbkeep.backup.restore.run import plan, restore
     from dbkeep.backup.run import run
     from dbkeep.backup.settings import LOCAL, BackupHost, off_host_store, read_host
     from dbkeep.errors import DbkeepError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_api.key_ring import KeyRing
-from dbkeep.backup.controller import list_sets
+from dbkeep.backup.controller.sets import list_sets
 from dbkeep.environment import Environment, Host, checkout
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.lab.paths import locked

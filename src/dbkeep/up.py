@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dbkeep.backup.controller import run_backup
-from dbkeep.backup.controller_drill import run_drill
-from dbkeep.backup.controller_points import set_point
+from dbkeep.backup.controller.drill import run_drill
+from dbkeep.backup.controller.points import set_point
+from dbkeep.backup.controller.sets import run_backup
 from dbkeep.bundle import build_bundle
 from dbkeep.checks.control import State
 from dbkeep.checks.report import Report

@@ -18,12 +18,18 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from dbkeep.backup.job import Job
+from dbkeep.backup.log.wal_archive import (
+    WalArchive,
+    archive_segment,
+    segment_bytes,
+    wait_until_archived,
+    write_transaction,
+)
 from dbkeep.backup.manifest import Part, StoredFile, read_sets
 from dbkeep.backup.postgresql_engine import Goal, Taken
-from dbkeep.backup.safety_copy import give
+from dbkeep.backup.restore.safety_copy import give
 from dbkeep.backup.sealed_file import BLOCK, inflate, inflate_to, seal, unseal
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.wal_archive import WalArchive, archive_segment, segment_bytes, wait_until_archived, write_transaction
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql.connect import Connection, connect
 from dbkeep.sandbox.postgresql import find_binaries

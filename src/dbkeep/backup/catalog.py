@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dbkeep import evidence
-from dbkeep.backup.copies import Name, parts_of, read_copies
 from dbkeep.backup.manifest import FILE_NAME, part_folder, read_sets
 from dbkeep.backup.score import score
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.store import Store, open_store
+from dbkeep.backup.stores.copies import Name, parts_of, read_copies
+from dbkeep.backup.stores.store import Store, open_store
 from dbkeep.errors import DbkeepError
 
 

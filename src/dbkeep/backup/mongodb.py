@@ -20,7 +20,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from dbkeep.backup.archive_format import Collection, NamespaceWriter, prelude
 from dbkeep.backup.interrupted_dump import CollectionGoneError, passing_reason, require_same_shape, require_there
 from dbkeep.backup.job import Fence, Job, Ready, at_once
-from dbkeep.backup.log_mongodb import note, position_of, timestamp
+from dbkeep.backup.log.mongodb import note, position_of, timestamp
 from dbkeep.backup.manifest import Count, Part, StoredFile
 from dbkeep.backup.raw_reply import RAW, cut
 from dbkeep.backup.sealed_file import seal

@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.backup.job import Job
-from dbkeep.backup.manifest import Part, StoredFile
-from dbkeep.backup.pgbackrest import PgBackRest
-from dbkeep.backup.pgbackrest_files import ROOT, keep_own, needed, own
-from dbkeep.backup.postgresql_engine import Goal, Taken
-from dbkeep.backup.settings import BackupHost, PostgreSQLBackup
-from dbkeep.backup.wal_archive import (
+from dbkeep.backup.log.wal_archive import (
     WAIT_SECONDS,
     WalArchive,
     archive_segment,
@@ -25,6 +20,11 @@ from dbkeep.backup.wal_archive import (
     wait_until_archived,
     write_transaction,
 )
+from dbkeep.backup.manifest import Part, StoredFile
+from dbkeep.backup.pgbackrest import PgBackRest
+from dbkeep.backup.pgbackrest_files import ROOT, keep_own, needed, own
+from dbkeep.backup.postgresql_engine import Goal, Taken
+from dbkeep.backup.settings import BackupHost, PostgreSQLBackup
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql.connect import Connection
 

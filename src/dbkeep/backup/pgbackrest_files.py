@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dbkeep.backup.log.wal_archive import SEGMENT_NAME
 from dbkeep.backup.manifest import Part, StoredFile
-from dbkeep.backup.wal_archive import SEGMENT_NAME
 from dbkeep.errors import DbkeepError
 
 ROOT = "postgresql"

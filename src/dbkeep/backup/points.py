@@ -23,7 +23,7 @@ from dbkeep.backup.manifest import RecoveryPoint, read_sets, set_id_of, time_of
 from dbkeep.backup.recovery_point import Gate, set_fences
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.signed_record import SignedRecord, parse_signed
-from dbkeep.backup.store import DirectoryStore, Store
+from dbkeep.backup.stores.store import DirectoryStore, Store
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now
 from dbkeep.files import write_atomically

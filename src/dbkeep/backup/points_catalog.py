@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from dbkeep.backup.copies import local_parts, parts_of
+from dbkeep.backup.log.slices import Slice, local_keys, read_slice, slice_name
 from dbkeep.backup.manifest import Part, read_sets
 from dbkeep.backup.points import Point, point_keys, read_points
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.slices import Slice, local_keys, read_slice, slice_name
-from dbkeep.backup.store import open_store
+from dbkeep.backup.stores.copies import local_parts, parts_of
+from dbkeep.backup.stores.store import open_store
 from dbkeep.errors import DbkeepError
 
 Name = tuple[str, str]

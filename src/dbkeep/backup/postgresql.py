@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.backup.job import Fence, Job, Ready, at_once
+from dbkeep.backup.log.slices import read_slices
+from dbkeep.backup.log.wal_archive import archive_segment, timeline_of, wait_until_archived, write_transaction
 from dbkeep.backup.manifest import Part, StoredFile, read_sets
 from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql_engine import engine_here, engine_of
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.slices import read_slices
 from dbkeep.backup.table_digests import TableDigests
-from dbkeep.backup.wal_archive import archive_segment, timeline_of, wait_until_archived, write_transaction
 from dbkeep.errors import DbkeepError
 from dbkeep.postgresql.connect import Connection, connect
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from dbkeep.backup.job import Job
+from dbkeep.backup.log.slices import Slice
+from dbkeep.backup.log.wal_archive import WalArchive
 from dbkeep.backup.manifest import Part, StoredFile
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.slices import Slice
-from dbkeep.backup.wal_archive import WalArchive
 from dbkeep.postgresql.connect import Connection
 
 

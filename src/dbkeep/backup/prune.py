@@ -1,20 +1,20 @@
 """Retention on its own, between runs: what would go, or goes, from this host and from directories.
 
-From a bucket the host may delete nothing; its lifecycle does (dbkeep.backup.object_lock_policy).
+From a bucket the host may delete nothing; its lifecycle does (dbkeep.backup.stores.object_lock_policy).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from dbkeep.backup.copies import expired_copies, prune_copies
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import BusyError, hold
 from dbkeep.backup.manifest import set_ids
 from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.run import LOCK, prune
 from dbkeep.backup.settings import LOCAL, BackupHost
-from dbkeep.backup.store import DirectoryStore, open_store
+from dbkeep.backup.stores.copies import expired_copies, prune_copies
+from dbkeep.backup.stores.store import DirectoryStore, open_store
 from dbkeep.errors import DbkeepError
 
 

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO, Protocol, cast
 import redis
 from redis.exceptions import RedisError
 
-from dbkeep.backup.append_only_file import Position, hold, settled
 from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.key_changes import Changes, bounds
+from dbkeep.backup.log.append_only_file import Position, hold, settled
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.rewritten_base import RewrittenBase
 from dbkeep.backup.sealed_file import BLOCK, seal

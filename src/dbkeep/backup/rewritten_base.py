@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from dbkeep.backup.append_only_file import hold
+from dbkeep.backup.log.append_only_file import hold
 from dbkeep.errors import DbkeepError
 
 TEMPORARY = "temp-rewriteaof-*.aof"

@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
-from dbkeep.backup.copies import copy_all
 from dbkeep.backup.job import Fence, Job, Progress
 from dbkeep.backup.lock import BusyError, hold
+from dbkeep.backup.log.slices import prune_slices
 from dbkeep.backup.manifest import (
     FILE_NAME,
     Part,
@@ -28,7 +28,7 @@ from dbkeep.backup.retention import expired_sets
 from dbkeep.backup.sealed_file import read_recipients
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.signature import check_key
-from dbkeep.backup.slices import prune_slices
+from dbkeep.backup.stores.copies import copy_all
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, record, write
 

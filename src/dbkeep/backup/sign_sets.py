@@ -7,12 +7,12 @@ own repository, which no store's key can write, can be signed there, because som
 from __future__ import annotations
 
 from dbkeep.backup import signature
-from dbkeep.backup.copies import Name, local_parts
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.manifest import FILE_NAME, SIGNATURE_NAME, parse_unsigned, part_folder, read_written
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.stores.copies import Name, local_parts
 from dbkeep.backup.verify import verify_part
 from dbkeep.errors import DbkeepError
 from dbkeep.files import write_atomically

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dbkeep.backup.copies import parts_of, read_copy, verify_copy
 from dbkeep.backup.lock import hold
+from dbkeep.backup.log.slices import Slice
+from dbkeep.backup.log.verify import verify_log
 from dbkeep.backup.manifest import Part, part_engines, read_part
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import check
 from dbkeep.backup.settings import ALL, LOCAL, BackupHost
-from dbkeep.backup.slices import Slice
-from dbkeep.backup.store import Store, open_store
-from dbkeep.backup.verify_log import verify_log
+from dbkeep.backup.stores.copies import parts_of, read_copy, verify_copy
+from dbkeep.backup.stores.store import Store, open_store
 from dbkeep.errors import DbkeepError, UsageError
 
 

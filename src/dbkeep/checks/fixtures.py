@@ -12,7 +12,7 @@ import pytest
 import testinfra
 from testinfra.host import Host as Testinfra
 
-from dbkeep.backup.controller import placed
+from dbkeep.backup.controller.sets import placed
 from dbkeep.checks.access import Access
 from dbkeep.checks.control import not_applicable
 from dbkeep.checks.observations import Facts, Observations

@@ -12,20 +12,20 @@ import click
 from pydantic import AwareDatetime, Field, SecretStr
 
 from dbkeep.backup.catalog import catalog
-from dbkeep.backup.copies import copy_all
-from dbkeep.backup.drill import drill
-from dbkeep.backup.drill_claims import read_claims
+from dbkeep.backup.drill.claims import read_claims
+from dbkeep.backup.drill.run import drill
+from dbkeep.backup.log.ship import ship, ship_every
 from dbkeep.backup.manifest import NEWEST
-from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.prune import prune_all
-from dbkeep.backup.received import receive, send
-from dbkeep.backup.restore import plan, restore
-from dbkeep.backup.restore_beside import restore_beside
+from dbkeep.backup.restore.beside import restore_beside
+from dbkeep.backup.restore.received import receive, send
+from dbkeep.backup.restore.run import plan, restore
+from dbkeep.backup.restore.target import Target
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import ALL, LOCAL, read_host
-from dbkeep.backup.ship import ship, ship_every
 from dbkeep.backup.sign_sets import sign_sets, unsigned_parts
-from dbkeep.backup.target import Target
+from dbkeep.backup.stores.copies import copy_all
+from dbkeep.backup.stores.prove import prove_stores
 from dbkeep.backup.verify import verify
 from dbkeep.commands.agent_points import POINT_WORDS
 from dbkeep.commands.exchange import Request, answer, progress, request

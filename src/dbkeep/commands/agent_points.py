@@ -13,8 +13,8 @@ from pydantic import AwareDatetime, Field
 from dbkeep.backup.lock import BusyError
 from dbkeep.backup.points import mark
 from dbkeep.backup.points_catalog import points_catalog
-from dbkeep.backup.references import REFERENCES, as_json, compare_here, missing, named_users
-from dbkeep.backup.restore_beside import how_to_reach, serving
+from dbkeep.backup.restore.beside import how_to_reach, serving
+from dbkeep.backup.restore.references import REFERENCES, as_json, compare_here, missing, named_users
 from dbkeep.backup.settings import read_host
 from dbkeep.commands.exchange import Request, answer, progress, request
 from dbkeep.errors import UsageError

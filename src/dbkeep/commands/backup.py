@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.filesize import decimal
 
-from dbkeep.backup.controller import (
+from dbkeep.backup.controller.sets import (
     copy_sets,
     newest_set,
     prove_stores,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.filesize import decimal
 
-from dbkeep.backup.controller import prune_sets, show_set, sign_sets
+from dbkeep.backup.controller.sets import prune_sets, show_set, sign_sets
 from dbkeep.commands.backup_options import console, environment_option, json_option, set_option, show, store_option
 from dbkeep.environment import read_environment
 

@@ -10,7 +10,7 @@ import click
 from rich.filesize import decimal
 from rich.table import Table
 
-from dbkeep.backup.controller_drill import DrillFailedError, default_store, drill_records, random_set, reason, run_drill
+from dbkeep.backup.controller.drill import DrillFailedError, default_store, drill_records, random_set, reason, run_drill
 from dbkeep.commands.backup_options import (
     console,
     engines_option,

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from dbkeep.backup.controller import placed
-from dbkeep.backup.controller_points import list_points, set_point
-from dbkeep.backup.controller_references import check_references
+from dbkeep.backup.controller.points import list_points, set_point
+from dbkeep.backup.controller.references import check_references
+from dbkeep.backup.controller.sets import placed
 from dbkeep.commands.backup_options import (
     console,
     engines_option,

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from dbkeep.backup.controller import newest_set
-from dbkeep.backup.controller_restore import restore_plan, run_restore, run_restore_beside
-from dbkeep.backup.controller_target import default_source, find_host, onto
+from dbkeep.backup.controller.restore import restore_plan, run_restore, run_restore_beside
+from dbkeep.backup.controller.sets import newest_set
+from dbkeep.backup.controller.target import default_source, find_host, onto
 from dbkeep.backup.manifest import NEWEST
 from dbkeep.backup.points import check_name
+from dbkeep.backup.restore.target import Target, check_time
 from dbkeep.backup.settings import LOCAL
-from dbkeep.backup.target import Target, check_time
 from dbkeep.commands.backup_options import (
     console,
     engines_option,

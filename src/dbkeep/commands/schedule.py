@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from dbkeep.backup.schedule import CONTROLLER, crontab, jobs, units
+from dbkeep.backup.controller.schedule import CONTROLLER, crontab, jobs, units
 from dbkeep.commands.plan import environment_option, json_option
 from dbkeep.environment import checkout, read_environment
 from dbkeep.errors import UsageError

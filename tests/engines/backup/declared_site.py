@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from bson import ObjectId
 from psycopg import sql
 
-from dbkeep.backup.drill_claims import Claimed, claims, read_claims
+from dbkeep.backup.drill.claims import Claimed, claims, read_claims
 from dbkeep.engines import NAMES, engine
 from dbkeep.environment import checkout
 from dbkeep.mongodb.connect import connect as mongodb_connect

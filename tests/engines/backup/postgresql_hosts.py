@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from dbkeep.backup.log_postgresql import cut
+from dbkeep.backup.log.postgresql import cut
+from dbkeep.backup.log.slices import Slice, newest_slice
 from dbkeep.backup.manifest import Part, RecoveryPoint, set_id_of
+from dbkeep.backup.restore.target_postgresql import restore_files
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost, PostgreSQLBackup
-from dbkeep.backup.slices import Slice, newest_slice
-from dbkeep.backup.target_postgresql import restore_files
 from dbkeep.environment import checkout
 from dbkeep.postgresql.connect import connect
 from dbkeep.sandbox import postgresql as sandbox

@@ -14,13 +14,13 @@ from typing import Any
 
 import pyrage
 
-from dbkeep.backup.log_redis import ENGINE, cut
+from dbkeep.backup.log.redis import ENGINE, cut
+from dbkeep.backup.log.slices import Slice, newest_slice
 from dbkeep.backup.manifest import Part, RecoveryPoint, set_id_of
 from dbkeep.backup.redis import mark
-from dbkeep.backup.restore_redis import loaded
+from dbkeep.backup.restore.redis import loaded
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost, RedisBackup
-from dbkeep.backup.slices import Slice, newest_slice
 from dbkeep.redis.connect import connect
 from dbkeep.sandbox import redis as sandbox
 from dbkeep.settings import RedisSettings

@@ -13,10 +13,10 @@ import pytest
 from bson import decode
 
 from dbkeep.backup.archive_format import Reader
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.lock import BusyError, hold
 from dbkeep.backup.manifest import FILE_NAME, Part, read_part, read_sets, set_ids
-from dbkeep.backup.restore_mongodb import open_part
+from dbkeep.backup.restore.mongodb import open_part
 from dbkeep.backup.run import LOCK, run
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError, UsageError

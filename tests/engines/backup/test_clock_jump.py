@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 import pytest
 
 from dbkeep import backup
+from dbkeep.backup.log.ship import ship
 from dbkeep.backup.manifest import part_engines, set_ids
 from dbkeep.backup.points import mark
 from dbkeep.backup.prune import prune_all
-from dbkeep.backup.restore_beside import restore_beside, serving
+from dbkeep.backup.restore.beside import restore_beside, serving
+from dbkeep.backup.restore.target import Target
 from dbkeep.backup.run import run
-from dbkeep.backup.ship import ship
-from dbkeep.backup.target import Target
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import connect as mongodb

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from dbkeep.backup.catalog import catalog
-from dbkeep.backup.copies import copy_all, parts_of
 from dbkeep.backup.manifest import FILE_NAME, read_part, set_id_of
-from dbkeep.backup.s3_store import read_secret_key
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.store import open_store
+from dbkeep.backup.stores.copies import copy_all, parts_of
+from dbkeep.backup.stores.s3 import read_secret_key
+from dbkeep.backup.stores.store import open_store
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.evidence import now, read_all

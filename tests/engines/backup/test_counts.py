@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbkeep.backup import redis as redis_backup
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import Count
 from dbkeep.backup.table_digests import TableDigests
 from dbkeep.postgresql.connect import connect as postgresql

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import Part, write_part
 from dbkeep.backup.table_digests import TableDigests, digest, prepare_session
 from dbkeep.errors import DbkeepError

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
+from dbkeep.backup.log.slices import newest_slice
 from dbkeep.backup.points import mark
-from dbkeep.backup.slices import newest_slice
-from dbkeep.backup.target import Target
+from dbkeep.backup.restore.target import Target
 from dbkeep.redis.connect import connect as redis
 
 from .conftest import Site

@@ -18,7 +18,7 @@ from dbkeep.backup import mongodb as engine
 from dbkeep.backup.archive_format import Reader
 from dbkeep.backup.manifest import Part
 from dbkeep.backup.mongodb import shape
-from dbkeep.backup.restore_mongodb import open_part
+from dbkeep.backup.restore.mongodb import open_part
 from dbkeep.backup.run import run
 from dbkeep.backup.sealed_file import seal
 from dbkeep.backup.settings import BackupHost, MongoDBBackup

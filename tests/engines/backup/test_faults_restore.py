@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbkeep.backup.lock import BusyError
-from dbkeep.backup.restore import engine_restore, restore
+from dbkeep.backup.restore.run import engine_restore, restore
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import connect as mongodb

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.lock import BusyError
 from dbkeep.backup.manifest import FILE_NAME, part_engines, set_ids
 from dbkeep.backup.run import run
@@ -101,7 +101,7 @@ def small(folder: Path) -> Iterator[Site]:
 def test_a_full_repository_is_said_and_the_next_run_is_good(
     small: Site, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbkeep.backup.wal_archive.WAIT_SECONDS", 10)
+    monkeypatch.setattr("dbkeep.backup.log.wal_archive.WAIT_SECONDS", 10)
     before = small.take()["redis"].set_id
     with full(small.host.settings.repository, left), pytest.raises(DbkeepError) as refused:
         small.take()

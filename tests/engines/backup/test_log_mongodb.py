@@ -20,17 +20,17 @@ import pytest
 from bson import json_util
 from pymongo.client_session import ClientSession
 
-from dbkeep.backup.log_mongodb import cut, note, position_of
+from dbkeep.backup.log.mongodb import cut, note, position_of
+from dbkeep.backup.log.ship import ship as ship_once
+from dbkeep.backup.log.ship import ship_every
+from dbkeep.backup.log.slices import Slice, local_keys, newest_slice, read_slices
 from dbkeep.backup.manifest import Part, RecoveryPoint, read_sets, set_id_of
 from dbkeep.backup.mongodb import list_collections, mark, shape
-from dbkeep.backup.replay_mongodb import carry_on
-from dbkeep.backup.restore_mongodb import load, open_part
-from dbkeep.backup.restore_mongodb import replace as restore_in_place
+from dbkeep.backup.restore.mongodb import load, open_part
+from dbkeep.backup.restore.mongodb import replace as restore_in_place
+from dbkeep.backup.restore.replay_mongodb import carry_on
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost, DirectoryStoreSettings, MongoDBBackup
-from dbkeep.backup.ship import ship as ship_once
-from dbkeep.backup.ship import ship_every
-from dbkeep.backup.slices import Slice, local_keys, newest_slice, read_slices
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.mongodb.connect import Client, connect
@@ -362,7 +362,7 @@ def test_a_slicer_that_is_killed_goes_on_without_a_gap(host: BackupHost, tmp_pat
     part = take(host)
     dice = random.Random(4711)  # noqa: S311 - the same moments in every run
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "dbkeep.backup.ship", "dbkeep.backup.log_mongodb"])
+    context.set_forkserver_preload(["__main__", "dbkeep.backup.log.ship", "dbkeep.backup.log.mongodb"])
     killed, seconds = 0, 1.0
     with Mover(host) as mover:
         for _ in range(60):

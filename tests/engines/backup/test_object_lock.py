@@ -14,12 +14,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dbkeep.backup.catalog import catalog
-from dbkeep.backup.copies import parts_of
-from dbkeep.backup.object_lock import prepare, prove
-from dbkeep.backup.object_lock_policy import lifecycle, policy
-from dbkeep.backup.s3_store import S3Store
 from dbkeep.backup.settings import BackupHost, S3StoreSettings
-from dbkeep.backup.store import StoreError
+from dbkeep.backup.stores.copies import parts_of
+from dbkeep.backup.stores.object_lock import prepare, prove
+from dbkeep.backup.stores.object_lock_policy import lifecycle, policy
+from dbkeep.backup.stores.s3 import S3Store
+from dbkeep.backup.stores.store import StoreError
 from dbkeep.backup.verify import verify
 from dbkeep.evidence import now
 from dbkeep.sandbox import s3

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from dbkeep.backup import references
 from dbkeep.backup.lock import BusyError
 from dbkeep.backup.points import mark, read_points
 from dbkeep.backup.points_catalog import points_catalog
-from dbkeep.backup.restore import plan, restore
-from dbkeep.backup.restore_beside import how_to_reach, restore_beside, serving
-from dbkeep.backup.target import Target
+from dbkeep.backup.restore import references
+from dbkeep.backup.restore.beside import how_to_reach, restore_beside, serving
+from dbkeep.backup.restore.run import plan, restore
+from dbkeep.backup.restore.target import Target
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.postgresql.connect import connect as postgresql
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from dbkeep.backup.log.slices import Slice
 from dbkeep.backup.manifest import Part, RecoveryPoint, read_sets
 from dbkeep.backup.postgresql import mark
 from dbkeep.backup.postgresql_engine import engine_here
-from dbkeep.backup.restore_postgresql import replace
+from dbkeep.backup.restore.postgresql import replace
+from dbkeep.backup.restore.target_postgresql import goal_of
 from dbkeep.backup.run import run
-from dbkeep.backup.slices import Slice
-from dbkeep.backup.target_postgresql import goal_of
 from dbkeep.backup.verify import verify_part
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.postgresql.connect import connect

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dbkeep.backup.copies import parts_of
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.lock import BusyError, hold
 from dbkeep.backup.manifest import set_id_of, set_ids
 from dbkeep.backup.prune import prune_all
 from dbkeep.backup.run import LOCK, run
-from dbkeep.backup.store import open_store
+from dbkeep.backup.stores.copies import parts_of
+from dbkeep.backup.stores.store import open_store
 from dbkeep.backup.verify import verify
 from dbkeep.evidence import now
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.escrow import operators, write_escrow
 from dbkeep.backup.settings import BackupHost
 from dbkeep.errors import UsageError

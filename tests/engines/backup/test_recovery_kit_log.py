@@ -16,11 +16,11 @@ from typing import Any
 import pyrage
 import pytest
 
-from dbkeep.backup.log_mongodb import cut
+from dbkeep.backup.log.mongodb import cut
+from dbkeep.backup.log.slices import local_keys, newest_slice
 from dbkeep.backup.manifest import Part, set_id_of
 from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.slices import local_keys, newest_slice
 from dbkeep.mongodb.connect import Client
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.sandbox import mongodb as mongodb_sandbox

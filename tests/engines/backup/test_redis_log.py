@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from dbkeep.backup.append_only_file import HELD, Position
-from dbkeep.backup.drill import drill
-from dbkeep.backup.log_redis import ENGINE
+from dbkeep.backup.drill.run import drill
+from dbkeep.backup.log.append_only_file import HELD, Position
+from dbkeep.backup.log.redis import ENGINE
+from dbkeep.backup.log.ship import lost_since_newest_set
+from dbkeep.backup.log.slices import Slice, log_folder, read_slices, remove_unfinished
 from dbkeep.backup.manifest import RecoveryPoint
-from dbkeep.backup.restore_redis import replace
-from dbkeep.backup.ship import lost_since_newest_set
-from dbkeep.backup.slices import Slice, log_folder, read_slices, remove_unfinished
+from dbkeep.backup.restore.redis import replace
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect
 from dbkeep.sandbox import redis as sandbox

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import write_part
-from dbkeep.backup.restore import plan, restore
-from dbkeep.backup.safety_copy import safety_copies
+from dbkeep.backup.restore.run import plan, restore
+from dbkeep.backup.restore.safety_copy import safety_copies
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.bootstrap import wait_for_primary
 from dbkeep.mongodb.connect import connect as mongodb

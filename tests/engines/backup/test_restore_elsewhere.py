@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from dbkeep.backup.copies import copy_all
 from dbkeep.backup.lock import BusyError, hold
+from dbkeep.backup.log.ship import ship
 from dbkeep.backup.manifest import Part, read_part, write_part
-from dbkeep.backup.received import receive, send
-from dbkeep.backup.restore import plan, restore
-from dbkeep.backup.restore_versions import version_of
+from dbkeep.backup.restore.received import receive, send
+from dbkeep.backup.restore.run import plan, restore
+from dbkeep.backup.restore.safety_copy import safety_copies
+from dbkeep.backup.restore.target import Target
+from dbkeep.backup.restore.versions import version_of
 from dbkeep.backup.run import LOCK
-from dbkeep.backup.safety_copy import safety_copies
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.ship import ship
-from dbkeep.backup.target import Target
+from dbkeep.backup.stores.copies import copy_all
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.postgresql.connect import connect as postgresql
 

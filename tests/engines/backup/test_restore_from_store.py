@@ -10,9 +10,9 @@ import pyrage
 import pytest
 
 from dbkeep.backup.catalog import catalog
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import set_ids
-from dbkeep.backup.restore import plan, restore
+from dbkeep.backup.restore.run import plan, restore
 from dbkeep.backup.settings import BackupHost, S3StoreSettings
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.postgresql import counts as rows

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dbkeep.backup.controller.schedule import Job, cron_line
 from dbkeep.backup.lock import hold
-from dbkeep.backup.schedule import Job, cron_line
 from dbkeep.postgresql.connect import connect
 from dbkeep.sandbox import postgresql as sandbox
 from dbkeep.settings import PostgreSQLSettings

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from dbkeep.backup.catalog import catalog
-from dbkeep.backup.copies import copy_all
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import SIGNATURE_NAME, Count, Part, write_part
 from dbkeep.backup.redis import FILE_NAME
-from dbkeep.backup.restore import plan, restore
+from dbkeep.backup.restore.run import plan, restore
 from dbkeep.backup.sealed_file import seal
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.sign_sets import sign_sets, unsigned_parts
 from dbkeep.backup.signature import new_signing_key, public_half
+from dbkeep.backup.stores.copies import copy_all
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.connect import connect as redis

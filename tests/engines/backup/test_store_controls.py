@@ -12,10 +12,10 @@ import pyrage
 import pytest
 
 from dbkeep.backup.catalog import score_here
-from dbkeep.backup.copies import copy_all
-from dbkeep.backup.drill import drill
+from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import read_sets
 from dbkeep.backup.settings import BackupHost
+from dbkeep.backup.stores.copies import copy_all
 from dbkeep.checks.control import NotApplicable
 from dbkeep.checks.facts.backup import _newest, _stores
 from dbkeep.ports import free_port

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from dbkeep.backup.copies import copy_all, parts_of
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.store import open_store
+from dbkeep.backup.stores.copies import copy_all, parts_of
+from dbkeep.backup.stores.store import open_store
 from dbkeep.backup.verify import verify
 from dbkeep.errors import DbkeepError
 from dbkeep.redis.connect import connect as redis
@@ -109,7 +109,7 @@ def test_a_bucket_that_is_full_keeps_what_it_has(site: Site, folder: Path, tmp_p
 PUT_AND_GET = """
 import resource, sys
 from pathlib import Path
-from dbkeep.backup.s3_store import S3Store
+from dbkeep.backup.stores.s3 import S3Store
 from dbkeep.backup.settings import S3StoreSettings
 
 source = Path(sys.argv[2])

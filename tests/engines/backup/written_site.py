@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pymongo.write_concern import WriteConcern
 
+from dbkeep.backup.log.slices import newest_slice
 from dbkeep.backup.points import Point, mark
 from dbkeep.backup.settings import BackupHost
-from dbkeep.backup.slices import newest_slice
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
@@ -110,7 +110,7 @@ def seal(site: Site) -> None:
     """One round of what is shipped: each engine's log up to now."""
     for engine in site.host.engines:
         newest = newest_slice(site.host.settings.repository, engine, site.host.settings.signing_keys)
-        import_module(f"dbkeep.backup.log_{engine}").cut(site.host, newest)
+        import_module(f"dbkeep.backup.log.{engine}").cut(site.host, newest)
 
 
 @dataclass

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dbkeep.backup.declared_stores import declared_stores, host_files
 from dbkeep.backup.manifest import StoredFile
 from dbkeep.backup.settings import BackupSettings
-from dbkeep.backup.store import belongs_to
+from dbkeep.backup.stores.declared import declared_stores, host_files
+from dbkeep.backup.stores.store import belongs_to
 from dbkeep.errors import UsageError
 
 S3: dict[str, Any] = {

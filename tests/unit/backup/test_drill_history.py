@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dbkeep.backup.drill_history import Targets, drilled_point, history, read_targets
+from dbkeep.backup.drill.history import Targets, drilled_point, history, read_targets
 from dbkeep.errors import UsageError
 
 NOW = datetime(2026, 11, 28, 6, 0, tzinfo=UTC)

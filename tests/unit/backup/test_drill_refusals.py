@@ -9,8 +9,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from dbkeep.backup import drill_refusals as refusals
-from dbkeep.backup.drill_proof import Proof
+from dbkeep.backup.drill import refusals
+from dbkeep.backup.drill.proof import Proof
 from dbkeep.backup.manifest import Part, RecoveryPoint
 from dbkeep.backup.sealed_file import seal
 from dbkeep.backup.settings import BackupHost, BackupSettings

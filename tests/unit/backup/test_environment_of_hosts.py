@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from dbkeep.backup import controller, controller_points, controller_references
-from dbkeep.backup.controller import placed
-from dbkeep.backup.controller_points import list_points, set_point
-from dbkeep.backup.controller_references import check_references, references_or_reason
-from dbkeep.backup.controller_restore import restore_plan
-from dbkeep.backup.target import Target
+from dbkeep.backup.controller import points as controller_points
+from dbkeep.backup.controller import references as controller_references
+from dbkeep.backup.controller import sets as controller
+from dbkeep.backup.controller.points import list_points, set_point
+from dbkeep.backup.controller.references import check_references, references_or_reason
+from dbkeep.backup.controller.restore import restore_plan
+from dbkeep.backup.controller.sets import placed
+from dbkeep.backup.restore.target import Target
 from dbkeep.commands.restore import apart, parse_target
 from dbkeep.environment import Environment, Host
 from dbkeep.errors import DbkeepError, UsageError

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from dbkeep.backup import controller, controller_drill, controller_target
-from dbkeep.backup.controller import placed
-from dbkeep.backup.controller_drill import drill_hosts, run_drill
-from dbkeep.backup.controller_restore import restore_plan
-from dbkeep.backup.controller_target import bring, onto
-from dbkeep.backup.target import Target
+from dbkeep.backup.controller import drill as controller_drill
+from dbkeep.backup.controller import sets as controller
+from dbkeep.backup.controller import target as controller_target
+from dbkeep.backup.controller.drill import drill_hosts, run_drill
+from dbkeep.backup.controller.restore import restore_plan
+from dbkeep.backup.controller.sets import placed
+from dbkeep.backup.controller.target import bring, onto
+from dbkeep.backup.restore.target import Target
 from dbkeep.commands.restore import parse_place
 from dbkeep.environment import Environment, Host
 from dbkeep.errors import DbkeepError, UsageError

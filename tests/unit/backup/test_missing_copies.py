@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbkeep.backup.copies import missing, parts_of
+from dbkeep.backup.stores.copies import missing, parts_of
 
 OLD, NEW = "20261121T020000Z", "20261122T020000Z"
 

@@ -8,7 +8,7 @@ import pytest
 from bson import Timestamp, encode
 from bson.raw_bson import RawBSONDocument
 
-from dbkeep.backup.oplog_operations import Command, Write, operations
+from dbkeep.backup.restore.oplog_operations import Command, Write, operations
 from dbkeep.errors import DbkeepError
 
 
@@ -59,7 +59,7 @@ def test_a_prepared_transaction_takes_effect_when_it_commits_and_not_when_it_abo
 
 
 def test_a_large_transaction_is_spooled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbkeep.backup.oplog_operations.SPOOL_BYTES", 100)
+    monkeypatch.setattr("dbkeep.backup.restore.oplog_operations.SPOOL_BYTES", 100)
     parts = [in_transaction({"applyOps": [insert(n)], "partialTxn": True}) for n in range(50)]
     assert inserted(*parts, in_transaction({"applyOps": [insert(50)], "count": 51})) == list(range(51))
 

@@ -12,6 +12,7 @@ import pytest
 
 from dbkeep.backup import points as module
 from dbkeep.backup.job import Fence, Ready
+from dbkeep.backup.log.slices import Slice, write_slice
 from dbkeep.backup.manifest import Part, RecoveryPoint, write_part
 from dbkeep.backup.points import (
     Point,
@@ -27,10 +28,9 @@ from dbkeep.backup.points import (
 )
 from dbkeep.backup.points_catalog import points_catalog, reach
 from dbkeep.backup.recovery_point import Gate
+from dbkeep.backup.restore.target import Target, check_time, choose
 from dbkeep.backup.settings import BackupHost, BackupSettings, DirectoryStoreSettings, MongoDBBackup, RedisBackup
-from dbkeep.backup.slices import Slice, write_slice
-from dbkeep.backup.store import DirectoryStore
-from dbkeep.backup.target import Target, check_time, choose
+from dbkeep.backup.stores.store import DirectoryStore
 from dbkeep.errors import DbkeepError, UsageError
 
 from ... import signing

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbkeep.backup.append_only_file import write_manifest
+from dbkeep.backup.log.append_only_file import write_manifest
 from dbkeep.backup.rewritten_base import RewrittenBase
 from dbkeep.errors import DbkeepError
 

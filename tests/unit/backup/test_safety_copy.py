@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbkeep.backup.safety_copy import NotedService, safety_copies, set_aside, unfinished
+from dbkeep.backup.restore.safety_copy import NotedService, safety_copies, set_aside, unfinished
 from dbkeep.errors import DbkeepError
 
 ME = "root" if os.geteuid() == 0 else os.environ.get("USER", "nobody")

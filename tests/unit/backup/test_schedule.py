@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dbkeep.backup.schedule import CONTROLLER, Job, cron_line, cron_time, crontab, jobs, span, units
+from dbkeep.backup.controller.schedule import CONTROLLER, Job, cron_line, cron_time, crontab, jobs, span, units
 from dbkeep.environment import Environment, Host, checkout
 from dbkeep.errors import UsageError
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dbkeep.backup.manifest import StoredFile
-from dbkeep.backup.signature import new_signing_key
-from dbkeep.backup.slices import (
+from dbkeep.backup.log.slices import (
     Slice,
     chain_after,
     end_after,
@@ -21,6 +19,8 @@ from dbkeep.backup.slices import (
     slice_name,
     write_slice,
 )
+from dbkeep.backup.manifest import StoredFile
+from dbkeep.backup.signature import new_signing_key
 from dbkeep.errors import DbkeepError
 
 from ... import signing

@@ -14,12 +14,12 @@ from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import score_here, stores
 from dbkeep.backup.clock import in_order, is_past
-from dbkeep.backup.drill_history import drilled_point
+from dbkeep.backup.drill.history import drilled_point
+from dbkeep.backup.log.ship import STATE
+from dbkeep.backup.log.slices import newest_slice
 from dbkeep.backup.points import read_points
-from dbkeep.backup.prove_stores import prove_stores
 from dbkeep.backup.settings import BackupHost, PostgreSQLBackup, read_host
-from dbkeep.backup.ship import STATE
-from dbkeep.backup.slices import newest_slice
+from dbkeep.backup.stores.prove import prove_stores
 from dbkeep.checks.facts.files import describe_files
 from dbkeep.checks.facts.programs import json_of, properties_of, units_of
 

@@ -1,0 +1,1 @@
+"""The engines' logs: cut into sealed slices and shipped to every store."""
