@@ -25,9 +25,9 @@ from dbkeep.mongodb.connect import Client
 from dbkeep.mongodb.connect import connect as mongodb
 from dbkeep.sandbox import mongodb as mongodb_sandbox
 
+from .mongodb_log_host import IDENTITY, documents_and_indexes, mongodb_host
 from .postgresql_hosts import Engine, PostgreSQLHost, make_host
 from .recovery_kit import Operator, block, open_and_fetch, operator
-from .test_log_mongodb import IDENTITY, documents_and_indexes, mongodb_host
 
 BEGIN = open_and_fetch()
 CHAIN = block("bash", "chain() {")
