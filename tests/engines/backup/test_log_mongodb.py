@@ -137,7 +137,7 @@ def test_changes_of_shape_and_accounts_are_replayed(host: BackupHost, tmp_path: 
         assert contents(client) == expected
 
 
-def test_a_restore_in_place_goes_to_a_wall_clock_time_and_starts_a_new_chain(host: BackupHost) -> None:
+def test_a_restore_in_place_goes_to_a_wall_clock_time_and_starts_a_new_chain(host: BackupHost, folder: Path) -> None:
     assert host.mongodb is not None
     part = take(host)
     with connect(host.mongodb) as client:
@@ -147,7 +147,7 @@ def test_a_restore_in_place_goes_to_a_wall_clock_time_and_starts_a_new_chain(hos
         time.sleep(0.05)
         client["chat"]["clock"].insert_one({"_id": "after"})
     ship(host)
-    service = next(iter(SERVICES.values()))
+    service = SERVICES[folder]
     target = RecoveryPoint(at=moment, name="")
     done = restore_in_place(host, part, IDENTITY, service, lambda _: None, target=target)
     assert done["counts"]["chat.clock"] == 1
@@ -178,10 +178,10 @@ class SlowService:
         self.service.stop()
 
 
-def test_a_restore_waits_for_a_server_that_starts_slowly(host: BackupHost) -> None:
+def test_a_restore_waits_for_a_server_that_starts_slowly(host: BackupHost, folder: Path) -> None:
     part = take(host)
     # Longer than a server is given to answer that should be running.
-    slow = SlowService(next(iter(SERVICES.values())), host.with_mongodb()[0].data_directory, 7)
+    slow = SlowService(SERVICES[folder], host.with_mongodb()[0].data_directory, 7)
     restore_in_place(host, part, IDENTITY, slow, lambda _: None)
     ship(host)
 

@@ -121,8 +121,8 @@ def test_a_store_that_was_down_gets_all_and_a_lost_copy_comes_again(host: Backup
         assert (root / "log/mongodb" / made.files[0].name).stat().st_size == made.files[0].size
 
 
-def test_a_running_shipper_goes_on_when_the_server_is_back(host: BackupHost) -> None:
-    service = next(iter(SERVICES.values()))
+def test_a_running_shipper_goes_on_when_the_server_is_back(host: BackupHost, folder: Path) -> None:
+    service = SERVICES[folder]
     said: list[str] = []
     stop = threading.Event()
     shipping = threading.Thread(target=ship_every, args=(host, 0.2, stop), kwargs={"progress": said.append})
