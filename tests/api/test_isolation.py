@@ -16,6 +16,7 @@ import redis
 
 from chat_api.configuration import read_configuration, read_credentials
 from chat_api.stores.postgresql import PostgreSQL
+from dbkeep.mongodb.connect import Document
 
 NewUser = Callable[..., Any]
 
@@ -62,7 +63,7 @@ def test_app_api_cannot_read_what_only_auth_needs(servers: Any, column: str) -> 
 
 
 def test_chat_api_cannot_remove_a_message_or_change_a_shape(servers: Any) -> None:
-    with pymongo.MongoClient(
+    with pymongo.MongoClient[Document](
         f"mongodb://127.0.0.1:{servers.ports['mongodb']}",
         username="chat_api",
         password=servers.passwords["mongodb"]["chat_api"],
@@ -92,6 +93,7 @@ def test_svc_api_can_read_a_session_and_not_make_one(servers: Any) -> None:
         ssl_ca_certs=str(servers.authority.file),
     ) as client:
         assert client.get("sess:nobody") is None
+        attempt: Callable[[], object]
         for attempt in (
             lambda: client.set("sess:mine", "1"),
             lambda: client.set("rl:auth:login-account:x", "1"),

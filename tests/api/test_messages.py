@@ -120,7 +120,8 @@ def test_history_is_paged_without_gap_or_repetition(trio: Any) -> None:
     path = f"/conversations/{conversation}/messages"
     for number in range(7):
         assert send(ada, conversation, str(number)).status_code == 201
-    seen, cursor = [], {}
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
     while True:
         page = grace.api.get(path, params={"limit": 3, **cursor}).json()
         seen += [message["content"] for message in page["items"]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
@@ -67,7 +67,8 @@ def account() -> dict[str, str]:
 
 
 def instance_of(servers: Any, name: str) -> RedisInstance:
-    return servers.instances[name].instances[name.removeprefix("redis_")]
+    found: RedisInstance = servers.instances[name].instances[name.removeprefix("redis_")]
+    return found
 
 
 def process_of(servers: Any, name: str) -> int:
@@ -173,7 +174,7 @@ def test_a_full_state_is_unavailable_and_no_fault_of_ours(service: Any, servers:
     """noeviction: what cannot be stored is refused. Sessions are still read; what must be written fails as declared."""
     user, reader = new_user(), new_user()
     with connect("state", instance_of(servers, "redis_state")) as client:
-        before = client.config_get("maxmemory", "maxmemory-clients")
+        before = cast("dict[str, str]", client.config_get("maxmemory", "maxmemory-clients"))
         # A share of so little memory would end every connection.
         client.config_set("maxmemory-clients", "0", "maxmemory", "1")
         try:
@@ -194,7 +195,7 @@ def test_lost_rights_and_a_lost_function_fail_as_declared(service: Any, servers:
     (library,) = read_declared(checkout()).libraries
     with connect("state", instance_of(servers, "redis_state")) as client:
         client.function_delete(library.name)
-        client.execute_command("ACL", "SETUSER", "svc_api", "resetchannels")
+        client.execute_command("ACL", "SETUSER", "svc_api", "resetchannels")  # type: ignore[no-untyped-call]
         try:
             login = {"login": ada.username, "password": PASSWORD}
             assert service.client.post("/auth/login", json=login).status_code == 503
@@ -202,7 +203,7 @@ def test_lost_rights_and_a_lost_function_fail_as_declared(service: Any, servers:
             assert sent.status_code == 201
         finally:
             client.function_load(library.code)
-            client.execute_command("ACL", "SETUSER", "svc_api", "&conv:*")
+            client.execute_command("ACL", "SETUSER", "svc_api", "&conv:*")  # type: ignore[no-untyped-call]
     assert ada.api.put(f"{path}/{uuid4()}", json={"content": "again"}).status_code == 201
 
 
@@ -225,7 +226,7 @@ def test_wake_ups_arrive(servers: Any, new_user: NewUser) -> None:
         for _ in range(2):  # the second is the same message: nobody is woken up for it
             ada.api.put(f"/conversations/{made['id']}/messages/{client_id}", json={"content": "Hello."})
         assert ada.api.post("/auth/logout").status_code == 204
-        heard = []
+        heard: list[tuple[str, str]] = []
         until = time.monotonic() + 10
         while len(heard) < 2 and time.monotonic() < until:
             if message := listener.get_message(timeout=0.5):

@@ -200,8 +200,8 @@ def test_a_wrong_setting_is_named(variables: dict[str, str], named: str) -> None
 
 def test_a_missing_empty_or_short_credential_is_named(tmp_path: Path) -> None:
     names = ("tls_certificate", "tls_key", "postgresql_app_api", "postgresql_app_auth", "mongodb_chat_api")
-    names += ("redis_svc_api", "redis_svc_auth", "token_key", "field_key", "blind_index_key", "context_key")
-    for name in names:
+    more = ("redis_svc_api", "redis_svc_auth", "token_key", "field_key", "blind_index_key", "context_key")
+    for name in (*names, *more):
         (tmp_path / name).write_text(secrets.token_urlsafe(32), encoding="ascii")
     read = read_credentials(tmp_path)
     assert (tmp_path / "token_key").read_text(encoding="ascii") not in repr(read)

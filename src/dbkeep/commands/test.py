@@ -20,7 +20,7 @@ LINT = (
     ("ruff", "check"),
     ("ruff", "format", "--check", "--quiet"),
     ("mypy",),
-    ("mypy", "checks", "scripts", "bench"),
+    ("mypy", "checks", "scripts", "bench", "tests"),
     ("yamllint", "--strict", "."),
     ("ansible-lint", "--offline", "-q"),
     ("squawk", "sql/migrations/*.sql"),

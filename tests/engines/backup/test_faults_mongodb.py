@@ -132,16 +132,18 @@ def zebras(client: Client, **change: Any) -> None:
     client["chat"].command({"collMod": "zebras", **change})
 
 
+def made_anew(client: Client) -> None:
+    client["chat"]["zebras"].drop()
+    client["chat"]["zebras"].insert_one({"n": 1})
+
+
 CHANGES: dict[str, tuple[Act, int | None]] = {
     "a validator": (lambda c: zebras(c, validator={"n": {"$gte": 0}}), 100),
     "an index is built": (lambda c: c["chat"]["zebras"].create_index("n", name="late"), 100),
     "an index is dropped": (lambda c: c["chat"]["messages"].drop_index("by_n"), 100),
     "a collection is dropped": (lambda c: c["chat"]["zebras"].drop(), None),
     "a collection is renamed": (lambda c: c["chat"]["zebras"].rename("yaks"), None),
-    "a collection is made anew": (
-        lambda c: (c["chat"]["zebras"].drop(), c["chat"]["zebras"].insert_one({"n": 1})),
-        1,
-    ),
+    "a collection is made anew": (made_anew, 1),
     "a collection is made": (lambda c: c["chat"]["yaks"].insert_one({"n": 1}), 100),
 }
 

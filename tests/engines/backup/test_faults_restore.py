@@ -68,7 +68,7 @@ def test_a_restore_onto_a_full_disk_leaves_the_live_data_and_the_next_is_good(
 def test_of_two_restores_at_once_one_is_refused_and_so_is_a_backup(site: Site) -> None:
     part = site.take(("redis",))["redis"]
     held = rf"held by process {os.getpid()} \(restore to set {part.set_id}\); wait for it to end"
-    refused = []
+    refused: list[bool] = []
 
     def meanwhile(_: str) -> None:
         if not refused:

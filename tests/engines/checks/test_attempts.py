@@ -132,7 +132,7 @@ def test_facts_name_what_was_opened_by_hand(server: PostgreSQLSettings) -> None:
             "GRANT chat_owner TO app_api",
             "ALTER ROLE app_auth CONNECTION LIMIT -1",
         ):
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
         found = facts.describe(connection)
     assert [table["name"] for table in found["tables"] if not table["forced"]] == ["profiles"]
     assert found["public_on_databases"] == [{"name": "chat", "privilege": "CONNECT"}]

@@ -118,7 +118,7 @@ def test_what_the_server_cannot_do_in_time_or_at_all_is_not_known(things: Any, t
     things.insert_many([{"_id": number, "n": number} for number in range(50_000)])
     late = search(things, tmp_path / "documents.json", step=100_000, seconds=0.001)
     assert (late["breaking"], late["searched"], late["age"]) == (None, 0, None)
-    assert "0 of about 50000 are searched" in complaint(late)
+    assert "0 of about 50000 are searched" in (complaint(late) or "")
 
     odd = Compliance(tmp_path / "documents.json").search(things, info(things, {"$jsonSchema": {"bsonType": "odd"}}))
-    assert "Unknown type name alias: odd" in complaint(odd)
+    assert "Unknown type name alias: odd" in (complaint(odd) or "")

@@ -23,7 +23,7 @@ SCHEMA = {
     },
 }
 INDEX = {"name": "place", "query": "by place", "keys": [{"place": 1}]}
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "capped": {"capped": {"size_bytes": 1_048_576, "documents": 1000}},
     "series": {"time_series": {"time_field": "at", "meta_field": "place"}, "expire_after_seconds": 86_400},
     "clustered": {"clustered": True, "expire_after_seconds": 86_400},

@@ -12,6 +12,7 @@ from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.inspect import Live, inspect
 from dbkeep.mongodb.json_schema import field_paths
 from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.models import Collection, View
 from dbkeep.mongodb.prove import budget as budgets
 from dbkeep.mongodb.prove import registry, server
 from dbkeep.mongodb.prove.mutants import Mutant
@@ -93,7 +94,7 @@ def test_every_mutant_changes_the_server_and_is_undone(
     with breaker.whole() as world:
         after = _live(world, prover)
     assert engine.plan(prover.settings, prover.declared, prover.passwords).changes == ()
-    parts = (*prover.declared.collections, *prover.declared.views)
+    parts: tuple[Collection | View, ...] = (*prover.declared.collections, *prover.declared.views)
     assert after.collections.keys() == {RECORDS, *(part.name for part in parts)}
     assert len(after.users) == len(prover.declared.users)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -49,10 +49,10 @@ TOLD = ["RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareLock", "ShareRowEx
 def test_a_remark_is_what_the_server_locks(connect: Connect, statement: str) -> None:
     (remark,) = locks.remarks(f"{statement};", "x.sql")
     with connect() as session, session.transaction(force_rollback=True):
-        tables = dict(session.execute(TABLES).fetchall())
+        tables: dict[int, str] = dict(session.execute(TABLES).fetchall())
         session.execute(statement)
         strongest: dict[str, str] = {}
-        for relation, mode in session.execute(HELD):
+        for relation, mode in cast("Iterable[tuple[int, str]]", session.execute(HELD)):
             table = tables.get(relation)
             if table and mode in TOLD and TOLD.index(mode) >= TOLD.index(strongest.get(table, mode)):
                 strongest[table] = mode

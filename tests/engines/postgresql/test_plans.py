@@ -53,7 +53,12 @@ def filled(
     users = int(request.param)
     with sandbox.start(servers / f"filled-{users}", options={"max_wal_size": "4GB"}) as settings:
         postgresql.apply(settings, declared, secrets)
-        reach = {"host": str(settings.socket_directory), "port": settings.port, "dbname": "chat", "autocommit": True}
+        reach: dict[str, Any] = {
+            "host": str(settings.socket_directory),
+            "port": settings.port,
+            "dbname": "chat",
+            "autocommit": True,
+        }
         with psycopg.connect(user="postgres", **reach) as administrator:
             population.fill(administrator, users)
             values = _values(administrator, users)

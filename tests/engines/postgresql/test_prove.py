@@ -51,9 +51,9 @@ def test_the_matrix_agrees_with_itself(world: World) -> None:
     cells = list(matrix.observe(world))
     assert list(matrix.findings(cells)) == []
     seen = {(cell.role, cell.relation, cell.privilege): cell for cell in cells}
-    assert seen["app_api", "chat.users", "SELECT"].observed == {
+    assert seen["app_api", "chat.users", "SELECT"].observed == frozenset({
         "id", "username", "created_at", "updated_at", "last_login_at", "is_active", "is_verified",
-    }  # fmt: skip
+    })  # fmt: skip
     assert seen["app_auth", "chat.settings", "SELECT"].observed == frozenset()
     assert seen["chat_owner", "chat.users", "TRUNCATE"].observed == matrix.WHOLE
 

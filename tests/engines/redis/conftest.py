@@ -20,13 +20,19 @@ from dbkeep.redis.connect import connect as as_admin
 from dbkeep.redis.statements import configuration_file, directives
 from dbkeep.sandbox import redis_packages
 from dbkeep.sandbox.redis import Program, find_programs, installed_version, start
-from dbkeep.settings import RedisSettings
+from dbkeep.settings import RedisInstance, RedisSettings
 
 ROOT = Path(__file__).parents[3]
 MEMORY_BYTES = 80 * 1024 * 1024
 Connect = Callable[[str, str], redis.Redis]
 # What Debian 12 and 13 have: the first is installed, `./dbkeep test` unpacks the others.
 SERVERS = ("Redis 7.0", "Redis 8.0", "Valkey 8.1")
+
+
+def password_file(instance: RedisInstance) -> Path:
+    """Return the file of the administrator's password, which every server of the sandbox has."""
+    assert instance.password_file is not None
+    return instance.password_file
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ def connect(settings: RedisSettings, passwords: dict[str, str]) -> Iterator[Conn
             client = redis.Redis(
                 unix_socket_path=str(reached.socket),
                 username=user,
-                password=reached.password_file.read_text().strip() if user == "admin" else passwords[user],
+                password=password_file(reached).read_text().strip() if user == "admin" else passwords[user],
                 decode_responses=True,
                 retry=Retry(NoBackoff(), 0),
             )

@@ -22,7 +22,7 @@ from dbkeep.redis.statements import directives
 from dbkeep.sandbox.redis import installed_version, start
 from dbkeep.settings import RedisInstance, RedisSettings
 
-from .conftest import MEMORY_BYTES
+from .conftest import MEMORY_BYTES, password_file
 from .test_certificate import issue
 
 
@@ -64,9 +64,9 @@ def provisioned(alone: engine.Declared, passwords: dict[str, str]) -> Iterator[P
         with start(folder / "server", {"state": started_as}, memory_bytes=MEMORY_BYTES) as started:
             instance = started.instances["state"].model_copy(update={"host_settings": host_settings})
             with connect_as_agent("state", instance) as client:
-                client.execute_command("ACL", "SETUSER", "admin", "resetpass", ">" + passwords["admin"])
-                client.execute_command("ACL", "SAVE")
-            replace_file(instance.password_file, passwords["admin"] + "\n")
+                client.execute_command("ACL", "SETUSER", "admin", "resetpass", ">" + passwords["admin"])  # type: ignore[no-untyped-call]
+                client.execute_command("ACL", "SAVE")  # type: ignore[no-untyped-call]
+            replace_file(password_file(instance), passwords["admin"] + "\n")
             settings = started.model_copy(update={"instances": {"state": instance}})
             yield Provisioned(settings, port, folder / "ca.crt")
 
@@ -87,7 +87,7 @@ def test_what_the_vault_holds_lets_nobody_be_admin_after_the_first_apply(
     provisioned: Provisioned, alone: engine.Declared, passwords: dict[str, str]
 ) -> None:
     settings = provisioned.settings
-    file = provisioned.instance.password_file
+    file = password_file(provisioned.instance)
     assert ping_by_tls(provisioned, "admin", passwords["admin"])
     engine.apply(settings, alone, passwords)
     with pytest.raises(redis.AuthenticationError):
@@ -122,7 +122,7 @@ def test_lost_acl_files_are_no_lock_out(
     settings = provisioned.settings
     engine.apply(settings, alone, passwords)
     with connect_as_agent("state", provisioned.instance) as client:
-        client.execute_command("ACL", "SETUSER", "admin", "resetpass", ">" + passwords["admin"])
+        client.execute_command("ACL", "SETUSER", "admin", "resetpass", ">" + passwords["admin"])  # type: ignore[no-untyped-call]
     engine.apply(settings, alone, passwords)
     assert not engine.plan(settings, alone, passwords)
 
@@ -133,7 +133,7 @@ def test_a_lost_password_is_one_line_that_says_what_to_do(
     settings = provisioned.settings
     instance = provisioned.instance
     engine.apply(settings, alone, passwords)
-    replace_file(instance.password_file, passwords["admin"] + "\n")  # what the role writes where there is none
+    replace_file(password_file(instance), passwords["admin"] + "\n")  # what the role writes where there is none
     with pytest.raises(DbkeepError, match=r"admin is refused: .*put it back, or remove .*users\.acl") as refused:
         engine.plan(settings, alone, passwords)
     assert passwords["admin"] not in str(refused.value)
@@ -141,7 +141,7 @@ def test_a_lost_password_is_one_line_that_says_what_to_do(
 
 def test_redis_cannot_bind_a_user_to_the_socket_so_its_session_is_found(provisioned: Provisioned) -> None:
     """Why all of the above: the right password is enough, wherever it comes from."""
-    password = provisioned.instance.password_file.read_text().strip()
+    password = password_file(provisioned.instance).read_text().strip()
     with (
         connect_as_agent("state", provisioned.instance) as agent,
         client_by_tls(provisioned, "admin", password) as remote,

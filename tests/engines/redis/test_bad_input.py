@@ -22,7 +22,7 @@ from .conftest import MEMORY_BYTES, SERVERS, Site
 
 OfServer = Callable[[str], Site]
 
-BAD_VALUES = {
+BAD_VALUES: dict[str, tuple[str | int, str]] = {
     "maxmemory_policy": ("noevict", "argument(s) must be one of the following: volatile-lru"),
     "appendfsync": ("sometimes", "argument(s) must be one of the following: everysec, always, no"),
     "maxclients": ("many", "argument couldn't be parsed into an integer"),
@@ -66,7 +66,9 @@ def test_a_setting_that_only_newer_servers_have_is_refused(of_server: OfServer) 
 
 
 @pytest.mark.parametrize("password", ["", "short", "a" * 64])
-def test_a_missing_or_weak_password_is_refused_by_name(settings, declared, passwords, password) -> None:
+def test_a_missing_or_weak_password_is_refused_by_name(
+    settings: RedisSettings, declared: engine.Declared, passwords: dict[str, str], password: str
+) -> None:
     with pytest.raises(UsageError, match=r"the password of svc_ws .*run dbkeep init"):
         engine.plan(settings, declared, {**passwords, "svc_ws": password})
 
@@ -83,14 +85,18 @@ def test_a_wrong_password_is_one_line(settings: RedisSettings, tmp_path: Path) -
     assert "never-saw" not in str(error.value)
 
 
-def test_a_server_that_is_not_there_is_one_line(settings, declared, passwords, tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_one_line(
+    settings: RedisSettings, declared: engine.Declared, passwords: dict[str, str], tmp_path: Path
+) -> None:
     gone = {"socket": tmp_path / "redis.sock", "unit": "valkey-server@state.service"}
     instances = {**settings.instances, "state": settings.instances["state"].model_copy(update=gone)}
     with pytest.raises(DbkeepError, match=r"redis state: .*redis\.sock: .*is valkey-server@state running\?$"):
         engine.plan(settings.model_copy(update={"instances": instances}), declared, passwords)
 
 
-def test_an_instance_that_only_one_side_knows_is_refused(settings, declared, passwords) -> None:
+def test_an_instance_that_only_one_side_knows_is_refused(
+    settings: RedisSettings, declared: engine.Declared, passwords: dict[str, str]
+) -> None:
     host = settings.model_copy(update={"instances": {"state": settings.instances["state"]}})
     with pytest.raises(UsageError, match="the host has the instances state, declared are state, cache"):
         engine.plan(host, declared, passwords)

@@ -6,6 +6,7 @@ import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -20,6 +21,8 @@ from dbkeep.redis.statements import directives
 from dbkeep.sandbox.redis import TLS, installed_version, start
 from dbkeep.settings import RedisSettings
 from dbkeep.tls import Subject, new_authority, new_private_key, new_request, sign
+
+from .conftest import password_file
 
 MEMORY_BYTES = 80 * 1024 * 1024
 
@@ -56,9 +59,9 @@ def test_tls_verifies_and_nothing_else_is_spoken(files: Path, tmp_path: Path) ->
     port = free_port()
     tls = TLS(port, files / "redis.crt", files / "redis.key", files / "ca.crt")
     with start(tmp_path, {"state": {}}, tls={"state": tls}) as settings:
-        password = settings.instances["state"].password_file.read_text().strip()
-        once = {"host": "localhost", "port": port, "retry": Retry(NoBackoff(), 0)}
-        secured = {"ssl": True, "ssl_ca_certs": str(files / "ca.crt"), "ssl_check_hostname": True}
+        password = password_file(settings.instances["state"]).read_text().strip()
+        once: dict[str, Any] = {"host": "localhost", "port": port, "retry": Retry(NoBackoff(), 0)}
+        secured: dict[str, Any] = {"ssl": True, "ssl_ca_certs": str(files / "ca.crt"), "ssl_check_hostname": True}
         with redis.Redis(username="admin", password=password, **once, **secured) as client:
             assert client.ping()
         with redis.Redis(username="admin", password=password, **once) as plain, pytest.raises(redis.ConnectionError):

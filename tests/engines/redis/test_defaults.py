@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
@@ -31,7 +32,8 @@ def test_a_server_without_settings_is_as_its_table_says(
         connect("state", settings.instances["state"]) as client,
     ):
         table = defaults(server(client.info("server")))
-        live = {key: value for key, value in client.config_get("*").items() if not is_alias(key)}
+        answer = cast("dict[str, str]", client.config_get("*"))
+        live = {key: value for key, value in answer.items() if not is_alias(key)}
         assert table.keys() == live.keys() - HOST_DIRECTIVES - OF_THE_UNIT
         differs = {key: (table[key], live[key]) for key in table.keys() - SET_BY_SANDBOX if table[key] != live[key]}
         assert differs == {}
@@ -56,11 +58,11 @@ def test_a_second_name_of_a_setting_is_no_setting_of_its_own(
     ):
         first = {"replica-priority": "7", "hash-max-listpack-value": "7", "busy-reply-threshold": "7"}
         first |= {"masterauth": "seven", "slowlog-log-slower-than": "7", "slowlog-max-len": "7"}
-        before = client.config_get("*")
+        before = cast("dict[str, str]", client.config_get("*"))
         client.config_set(*first.popitem())
         for key, value in first.items():
             client.config_set(key, value)
-        after = client.config_get("*")
+        after = cast("dict[str, str]", client.config_get("*"))
         changed = {key for key in after if after[key] != before[key]} - first.keys()
         assert {key for key in changed if not is_alias(key)} <= {"slowlog-max-len"}
         assert {"slave-priority", "hash-max-ziplist-value", "lua-time-limit"} <= changed

@@ -16,6 +16,7 @@ from dbkeep.cli import cli
 from dbkeep.ports import free_port
 from dbkeep.prove.budget import Budget
 from dbkeep.prove.probe import run
+from dbkeep.redis.connect import connect as as_admin
 from dbkeep.redis.prove import live, matrix, registry, server
 from dbkeep.redis.prove.attempts import attempt
 from dbkeep.redis.prove.engine import Engine
@@ -79,7 +80,7 @@ def test_the_matrix_agrees_with_itself_and_covers_every_command(world: World) ->
 def test_the_matrix_finds_what_is_granted_and_not_declared(declared: engine.Declared) -> None:
     with server.start(declared) as broken:
         admin = broken.admin("state")
-        admin.execute_command("ACL", "SETUSER", "svc_ws", "+strlen", "+time", "-publish")
+        admin.execute_command("ACL", "SETUSER", "svc_ws", "+strlen", "+time", "-publish")  # type: ignore[no-untyped-call]
         found = {str(finding).strip() for finding in matrix.findings(list(matrix.observe(broken)))}
     assert "svc_ws look state pres:*: granted, not declared: strlen" in found
     assert "svc_ws run state (no key): granted, not declared: time" in found
@@ -146,7 +147,7 @@ def found_by(probe: str, world: World) -> set[str]:
 @pytest.mark.parametrize(("probe", "instance", "hole", "role"), HOLES, ids=[hole[0] for hole in HOLES])
 def test_a_hole_is_found(declared: engine.Declared, probe: str, instance: str, hole: str, role: str) -> None:
     with server.start(declared) as broken:
-        broken.admin(instance).execute_command(*shlex.split(hole))
+        broken.admin(instance).execute_command(*shlex.split(hole))  # type: ignore[no-untyped-call]
         assert role in found_by(probe, broken)
 
 
@@ -169,11 +170,11 @@ def test_an_open_port_is_found(declared: engine.Declared) -> None:
 def test_an_old_password_that_still_works_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def adds(settings: Any, _: engine.Declared, secrets: dict[str, str]) -> None:
         for name, instance in settings.instances.items():
-            with server.connect(name, instance) as client:
+            with as_admin(name, instance) as client:
                 for user in world.users(name):
-                    client.execute_command("ACL SETUSER", user, f">{secrets[user]}")
+                    client.execute_command("ACL SETUSER", user, f">{secrets[user]}")  # type: ignore[no-untyped-call]
 
-    monkeypatch.setattr(server.engine, "apply", _first_then(engine.apply, adds))
+    monkeypatch.setattr(engine, "apply", _first_then(engine.apply, adds))
     assert found_by("P04", world) >= {"svc_auth", "svc_api"}
 
 
@@ -213,14 +214,14 @@ def test_a_world_without_an_administrator_is_tried_and_left_as_it_was(world: Wor
     """What runs on a live server: planted keys come and go, and what is left expires."""
     for instance in world.instances:
         world.admin(instance).flushall()
-        world.admin(instance).execute_command("SET", "mine", "kept")
+        world.admin(instance).execute_command("SET", "mine", "kept")  # type: ignore[no-untyped-call]
     guest = World(
         world.declared, world.seed, world.connect, ports=world.ports, authority=world.authority,
         passwords=world.passwords,
     )  # fmt: skip
     with guest:
         live.plant(guest)
-        seconds = world.admin("state").execute_command("TTL", world.seed.key("sess:"))
+        seconds = world.admin("state").execute_command("TTL", world.seed.key("sess:"))  # type: ignore[no-untyped-call]
         results = list(run(guest, [probe for probe in registry.ALL if probe.live]))
         cells = list(matrix.observe(guest))
         live.remove(guest)
@@ -231,8 +232,8 @@ def test_a_world_without_an_administrator_is_tried_and_left_as_it_was(world: Wor
     assert any(cell.tried for cell in cells)
     for instance in world.instances:
         left = {
-            key: world.admin(instance).execute_command("TTL", key)
-            for key in world.admin(instance).execute_command("KEYS *")
+            key: world.admin(instance).execute_command("TTL", key)  # type: ignore[no-untyped-call]
+            for key in world.admin(instance).execute_command("KEYS *")  # type: ignore[no-untyped-call]
         }
         assert left.pop("mine") == -1
         assert all(MARK in key and seconds > 0 for key, seconds in left.items()), left

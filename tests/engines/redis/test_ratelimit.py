@@ -11,15 +11,18 @@ from redis.exceptions import NoPermissionError
 
 from dbkeep import redis as engine
 
+from .conftest import Connect
+
 KEY = "rl:api:test:1"
 
 
 def limit(client: redis.Redis, key: str, *numbers: object) -> int:
     """Milliseconds to wait; 0 for a call that is allowed."""
-    return client.fcall("rate_limit", 1, key, *numbers)
+    wait: int = client.fcall("rate_limit", 1, key, *numbers)
+    return wait
 
 
-def test_a_burst_is_allowed_then_refused_then_recovers(connect) -> None:
+def test_a_burst_is_allowed_then_refused_then_recovers(connect: Connect) -> None:
     api, admin = connect("svc_api", "state"), connect("admin", "state")
     assert [limit(api, KEY, 3, 5, 1) for _ in range(3)] == [0, 0, 0]
     wait = limit(api, KEY, 3, 5, 1)
@@ -30,7 +33,7 @@ def test_a_burst_is_allowed_then_refused_then_recovers(connect) -> None:
     assert limit(api, KEY, 3, 5, 1) > 0
 
 
-def test_callers_at_once_share_one_burst(connect) -> None:
+def test_callers_at_once_share_one_burst(connect: Connect) -> None:
     """Also when half of them take two at a time: not one more than the burst is given out."""
     clients = [connect("svc_api", "state") for _ in range(8)]
 
@@ -43,7 +46,7 @@ def test_callers_at_once_share_one_burst(connect) -> None:
     assert taken == 100
 
 
-def test_refused_calls_take_nothing(connect) -> None:
+def test_refused_calls_take_nothing(connect: Connect) -> None:
     api = connect("svc_api", "state")
     assert limit(api, KEY, 1, 1, 60) == 0
     before = api.get(KEY)
@@ -51,7 +54,7 @@ def test_refused_calls_take_nothing(connect) -> None:
     assert api.get(KEY) == before
 
 
-def test_the_key_is_gone_when_the_limit_is_whole_again(connect) -> None:
+def test_the_key_is_gone_when_the_limit_is_whole_again(connect: Connect) -> None:
     limit(connect("svc_api", "state"), KEY, 1, 10, 1)
     time.sleep(0.12)
     assert connect("admin", "state").exists(KEY) == 0
@@ -60,12 +63,12 @@ def test_the_key_is_gone_when_the_limit_is_whole_again(connect) -> None:
 @pytest.mark.parametrize(
     "numbers", [(), (1,), (1, 1), (0, 1, 1), (1, -1, 1), (1, "1e9", 1), (1, "nan", 1), (1, 1, 1, 1, 1), (1, 1, 1, 2)]
 )
-def test_nonsense_is_refused(connect, numbers: tuple[object, ...]) -> None:
+def test_nonsense_is_refused(connect: Connect, numbers: tuple[object, ...]) -> None:
     with pytest.raises(redis.ResponseError, match="rate_limit"):
         limit(connect("svc_api", "state"), KEY, *numbers)
 
 
-def test_a_limit_may_not_outlive_its_keyspace(connect, declared: engine.Declared) -> None:
+def test_a_limit_may_not_outlive_its_keyspace(connect: Connect, declared: engine.Declared) -> None:
     (keyspace,) = (k for k in declared.keyspaces.keyspaces if KEY.startswith(k.prefix))
     seconds = keyspace.ttl_seconds.maximum
     client = connect("svc_api", "state")
@@ -82,13 +85,13 @@ def test_a_limit_may_not_outlive_its_keyspace(connect, declared: engine.Declared
         *(("svc_ws", "pres:1"), ("chat_monitor", KEY), ("chat_audit", KEY)),
     ],
 )
-def test_callers_stay_within_their_keys(connect, user: str, key: str) -> None:
+def test_callers_stay_within_their_keys(connect: Connect, user: str, key: str) -> None:
     with pytest.raises(NoPermissionError):
         limit(connect(user, "state"), key, 1, 1, 1)
 
 
 @pytest.mark.parametrize("user", ["svc_api", "svc_auth"])
-def test_nothing_else_scripted_runs(connect, user: str) -> None:
+def test_nothing_else_scripted_runs(connect: Connect, user: str) -> None:
     """Not even a function that somebody loaded beside the limiter."""
     key = f"rl:{user.removeprefix('svc_')}:1"
     body = "{function_name='rogue', callback=function() return 1 end, flags={'no-writes'}}"
@@ -113,13 +116,13 @@ def test_nothing_else_scripted_runs(connect, user: str) -> None:
             ["FUNCTION", "DUMP"],
         ):
             with pytest.raises(NoPermissionError):
-                client.execute_command(*attempt)
+                client.execute_command(*attempt)  # type: ignore[no-untyped-call]
     finally:
         admin.function_delete("rogue")
 
 
 @pytest.mark.parametrize("numbers", [(3, 5, 1), (3, 7, 1)], ids=["whole milliseconds", "parts of one"])
-def test_what_somebody_else_wrote_holds_for_one_burst_at_most(connect, numbers: tuple[int, ...]) -> None:
+def test_what_somebody_else_wrote_holds_for_one_burst_at_most(connect: Connect, numbers: tuple[int, ...]) -> None:
     """A key that lives too long comes from a clock that was set back or from a hand, one without an end from a hand."""
     api, admin = connect("svc_api", "state"), connect("admin", "state")
     api.set(KEY, "not a number", ex=3600)

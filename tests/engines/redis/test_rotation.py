@@ -18,6 +18,8 @@ from dbkeep.passwords import begun, finished, handed_out
 from dbkeep.redis.passwords import NEXT, PREVIOUS
 from dbkeep.settings import RedisSettings
 
+from .conftest import Connect
+
 SERVICES = {
     ("svc_auth", "state"): ("SET", "sess:1", "user", "EX", "60"),
     ("svc_api", "state"): ("FCALL", "rate_limit", "1", "rl:api:1", "1000000", "1000000", "1"),
@@ -80,7 +82,7 @@ def load(settings: RedisSettings, secrets: dict[str, str]) -> Iterator[Load]:
 
 
 @pytest.fixture
-def connections(settings: RedisSettings, connect: Callable[..., redis.Redis]) -> Callable[[], dict[str, set[str]]]:
+def connections(settings: RedisSettings, connect: Connect) -> Callable[[], dict[str, set[str]]]:
     """Return a function that names the connections of each instance, but for its own."""
 
     def ids() -> dict[str, set[str]]:
@@ -98,10 +100,12 @@ def let_in(settings: RedisSettings, user: str, password: str) -> bool:
         return False
 
 
-def test_a_rotation_under_load_refuses_nobody(settings, declared, passwords, connect) -> None:
+def test_a_rotation_under_load_refuses_nobody(
+    settings: RedisSettings, declared: engine.Declared, passwords: dict[str, str], connect: Connect
+) -> None:
     users = [user for user in passwords if user != "admin"]
     admin = connect("admin", "state")
-    with connect("svc_ws", "state").pubsub() as listener, load(settings, passwords) as services:
+    with connect("svc_ws", "state").pubsub() as listener, load(settings, passwords) as services:  # type: ignore[no-untyped-call]
         listener.subscribe("conv:7")
         assert listener.get_message(timeout=5)["type"] == "subscribe"
 
@@ -129,7 +133,9 @@ def test_a_rotation_under_load_refuses_nobody(settings, declared, passwords, con
     engine.apply(settings, declared, passwords)
 
 
-def test_a_rotation_that_stops_anywhere_is_no_drift_and_goes_on(settings, declared, passwords) -> None:
+def test_a_rotation_that_stops_anywhere_is_no_drift_and_goes_on(
+    settings: RedisSettings, declared: engine.Declared, passwords: dict[str, str]
+) -> None:
     """The vault says what is let in, so a plan of any step is empty once that step is applied."""
     secrets = begun(passwords, ["svc_api"])
     for step in (lambda same: same, handed_out, finished):
@@ -141,17 +147,21 @@ def test_a_rotation_that_stops_anywhere_is_no_drift_and_goes_on(settings, declar
     engine.apply(settings, declared, passwords)
 
 
-def test_a_third_password_is_drift(settings, declared, passwords, connect) -> None:
+def test_a_third_password_is_drift(
+    settings: RedisSettings, declared: engine.Declared, passwords: dict[str, str], connect: Connect
+) -> None:
     secrets = begun(passwords, ["svc_api"])
     engine.apply(settings, declared, secrets)
-    connect("admin", "state").execute_command("ACL", "SETUSER", "svc_api", ">a-password-of-somebody-else")
+    connect("admin", "state").execute_command("ACL", "SETUSER", "svc_api", ">a-password-of-somebody-else")  # type: ignore[no-untyped-call]
     (change,) = engine.plan(settings, declared, secrets)
     assert (change.target, change.summary) == ("state svc_api", "password differs")
     engine.apply(settings, declared, passwords)
 
 
 @pytest.mark.parametrize("weak", ["", "short", "a" * 64])
-def test_a_weak_second_password_is_refused_by_name(settings, declared, passwords, weak: str) -> None:
+def test_a_weak_second_password_is_refused_by_name(
+    settings: RedisSettings, declared: engine.Declared, passwords: dict[str, str], weak: str
+) -> None:
     with pytest.raises(UsageError, match=r"the password of svc_api_next .*run dbkeep init"):
         engine.plan(settings, declared, {**passwords, "svc_api" + NEXT: weak})
 
@@ -166,7 +176,13 @@ KEPT = [
 
 
 @pytest.mark.parametrize("change", KEPT, ids=[" ".join(command[:4]) for command, _ in KEPT])
-def test_which_change_ends_connections(settings, declared, passwords, connect, change) -> None:
+def test_which_change_ends_connections(
+    settings: RedisSettings,
+    declared: engine.Declared,
+    passwords: dict[str, str],
+    connect: Connect,
+    change: tuple[list[str], set[str]],
+) -> None:
     """On Redis 7.0 ACL LOAD ends every one, of unchanged users too: an apply never uses it."""
     command, kept = change
     with ExitStack() as stack:
@@ -178,16 +194,22 @@ def test_which_change_ends_connections(settings, declared, passwords, connect, c
             client.execute_command("PING")
         admin = connect("admin", "state")
         before = {entry["id"]: entry["user"] for entry in admin.client_list()}
-        admin.execute_command(*command)
+        admin.execute_command(*command)  # type: ignore[no-untyped-call]
         now = {entry["id"] for entry in admin.client_list()}
         assert {user for number, user in before.items() if user in clients and number in now} == kept
         engine.apply(settings, declared, passwords)
 
 
-def test_an_apply_ends_no_connection_of_anybody(settings, declared, passwords, connect, connections) -> None:
+def test_an_apply_ends_no_connection_of_anybody(
+    settings: RedisSettings,
+    declared: engine.Declared,
+    passwords: dict[str, str],
+    connect: Connect,
+    connections: Callable[[], dict[str, set[str]]],
+) -> None:
     """Not of those whose rights it takes away either: these are refused at their next command."""
     admin = connect("admin", "state")
-    admin.execute_command("ACL", "SETUSER", "svc_api", "+del", "~sess:*")
+    admin.execute_command("ACL", "SETUSER", "svc_api", "+del", "~sess:*")  # type: ignore[no-untyped-call]
     with ExitStack() as stack:
         for user in ("svc_api", "svc_auth", "svc_ws", "chat_monitor"):
             stack.enter_context(client_of(settings, "state", user, passwords[user])).execute_command("PING")

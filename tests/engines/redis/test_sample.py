@@ -13,6 +13,10 @@ import redis
 from dbkeep import redis as engine
 from dbkeep.redis import sample as samples
 
+from .conftest import Connect
+
+Sampled = Callable[..., dict[str, Any]]
+
 TOKEN = "eyJhbGciOiJIUzI1NiJ9"
 ID = "0193b2a4-7c1e-7000-8000-1234567890ab"
 RIGHT = [
@@ -38,7 +42,7 @@ WRONG = [
 
 
 @pytest.fixture
-def sampled(connect: Callable[..., redis.Redis], declared: engine.Declared) -> Callable[..., dict[str, Any]]:
+def sampled(connect: Connect, declared: engine.Declared) -> Sampled:
     def take(instance: str, **bounds: Any) -> dict[str, Any]:
         found = samples.sample(connect("admin", instance), instance, declared.keyspaces.keyspaces, **bounds)
         assert TOKEN not in json.dumps(found)
@@ -52,9 +56,9 @@ def problems(found: dict[str, Any], prefix: str) -> set[str]:
     return {name for name, number in found["prefixes"][prefix].items() if number and name != "keys"}
 
 
-def test_what_the_services_write_is_right(connect, sampled) -> None:
+def test_what_the_services_write_is_right(connect: Connect, sampled: Sampled) -> None:
     for instance, command in RIGHT:
-        connect("admin", instance).execute_command(*command)
+        connect("admin", instance).execute_command(*command)  # type: ignore[no-untyped-call]
     for instance in ("state", "cache"):
         found = sampled(instance)
         assert all(problems(found, prefix) == set() for prefix in found["prefixes"])
@@ -62,11 +66,13 @@ def test_what_the_services_write_is_right(connect, sampled) -> None:
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: f"{wrong[2]} {'+'.join(sorted(wrong[3]))}")
-def test_every_misfit_is_counted_and_not_named(connect, sampled, wrong: tuple[str, list[Any], str, set[str]]) -> None:
+def test_every_misfit_is_counted_and_not_named(
+    connect: Connect, sampled: Sampled, wrong: tuple[str, list[Any], str, set[str]]
+) -> None:
     instance, command, prefix, expected = wrong
     for right_instance, right in RIGHT:
-        connect("admin", right_instance).execute_command(*right)
-    connect("admin", instance).execute_command(*command)
+        connect("admin", right_instance).execute_command(*right)  # type: ignore[no-untyped-call]
+    connect("admin", instance).execute_command(*command)  # type: ignore[no-untyped-call]
     found = sampled(instance)
     assert problems(found, prefix) == expected
     assert all(problems(found, other) == set() for other in found["prefixes"] if other != prefix)
@@ -79,7 +85,9 @@ def fill(client: redis.Redis, number: int) -> None:
         pipeline.execute()
 
 
-def test_a_sample_is_bounded_by_keys_and_by_time(connect, sampled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_is_bounded_by_keys_and_by_time(
+    connect: Connect, sampled: Sampled, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(connect("admin", "state"), 20000)
     found = sampled("state", keys=2000, seconds=300)
     assert found["all"] == 20000
@@ -93,7 +101,7 @@ def test_a_sample_is_bounded_by_keys_and_by_time(connect, sampled, monkeypatch: 
     assert sampled("state", keys=10**6, seconds=300)["prefixes"]["sess:"]["keys"] == 20000
 
 
-def test_what_scan_comes_to_last_is_seen_too(connect, sampled) -> None:
+def test_what_scan_comes_to_last_is_seen_too(connect: Connect, sampled: Sampled) -> None:
     """By SCAN alone the same keys would be looked at every time, and the last ones never."""
     client = connect("admin", "state")
     fill(client, 20000)
@@ -103,5 +111,5 @@ def test_what_scan_comes_to_last_is_seen_too(connect, sampled) -> None:
     assert any(problems(sampled("state", keys=4000, seconds=300), "sess:") for _ in range(20))
 
 
-def test_an_instance_without_keys_has_nothing_wrong(sampled) -> None:
+def test_an_instance_without_keys_has_nothing_wrong(sampled: Sampled) -> None:
     assert sampled("cache") == {"sampled": 0, "all": 0, "prefixes": {}}

@@ -14,10 +14,13 @@ import redis
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.sandbox.redis import start
+from dbkeep.settings import RedisInstance
+
+from .conftest import password_file
 
 
-def process_id(instance) -> int:
-    password = instance.password_file.read_text().strip()
+def process_id(instance: RedisInstance) -> int:
+    password = password_file(instance).read_text().strip()
     with redis.Redis(unix_socket_path=str(instance.socket), username="admin", password=password) as client:
         return int(client.info("server")["process_id"])
 
@@ -28,7 +31,7 @@ def test_it_listens_on_its_socket_only_and_stops(tmp_path: Path) -> None:
         server = process_id(instance)
         assert Path(f"/proc/{server}").stat().st_uid != 0
         assert instance.socket.stat().st_mode & 0o777 == 0o700
-        assert instance.password_file.stat().st_mode & 0o777 == 0o600
+        assert password_file(instance).stat().st_mode & 0o777 == 0o600
         status = Path(f"/proc/{server}/net/tcp").read_text()
         inodes = {str(link.readlink()) for link in Path(f"/proc/{server}/fd").iterdir()}
         assert not [line for line in status.splitlines() if f"socket:[{line.split()[9]}]" in inodes]

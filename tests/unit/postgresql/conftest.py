@@ -43,7 +43,8 @@ def _grants(role: str, grants: Grants) -> set[Grant]:
             else:
                 found |= {Grant("COLUMN", schema, name, column, privilege, role) for column in columns}
     found |= {Grant("LANGUAGE", "", language, "", "USAGE", role) for language in grants.languages}
-    return found | {Grant("FUNCTION", *name.split("."), "", "EXECUTE", role) for name in grants.functions}
+    functions = (name.split(".") for name in grants.functions)
+    return found | {Grant("FUNCTION", schema, name, "", "EXECUTE", role) for schema, name in functions}
 
 
 def _columns(declared: Declared) -> dict[str, frozenset[str]]:

@@ -32,7 +32,7 @@ def live(major: int = 17, automatic: str = "", **changed: str) -> LiveConfigurat
     for number, line in enumerate(automatic.splitlines(), 1):
         name, _, value = line.partition(" = ")
         lines.append(Line(name, value.strip("'"), AUTOMATIC, number))
-    files = {FILE: drop_in(wanted), AUTOMATIC: automatic}
+    files: dict[Path, str | None] = {FILE: drop_in(wanted), AUTOMATIC: automatic}
     return LiveConfiguration(major * 10000, settings, tuple(lines), AUTOMATIC, files)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dbkeep.redis.declared import ACL, Declared, Grant, Instance, Instances, Keyspace, Keyspaces, User
@@ -73,15 +75,15 @@ def test_targets_name_what_stands_beside_a_prefix() -> None:
 
 
 def test_arguments_are_the_shortest_that_touch_every_key() -> None:
-    key = {"name": "key", "type": "key"}
-    union = [
+    key: dict[str, Any] = {"name": "key", "type": "key"}
+    union: list[dict[str, Any]] = [
         {"name": "destination", "type": "key"}, {"name": "numkeys", "type": "integer"}, {**key, "flags": ["multiple"]},
         {"name": "weight", "type": "integer", "token": "WEIGHTS", "flags": ["optional", "multiple"]},
     ]  # fmt: skip
     made = words("zunionstore", union, 4, {})
     assert made == ("ZUNIONSTORE", Slot.KEY, "2", Slot.KEY, Slot.KEY)
     assert fill(made, ("a", "b"), "") == ["ZUNIONSTORE", "a", "2", "b", "a"]
-    evaluated = [
+    evaluated: list[dict[str, Any]] = [
         {"name": "script", "type": "string"}, {"name": "numkeys", "type": "integer"},
         {**key, "flags": ["optional", "multiple"]}, {"name": "arg", "type": "string", "flags": ["optional"]},
     ]  # fmt: skip

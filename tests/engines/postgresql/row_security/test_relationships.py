@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -181,7 +181,7 @@ ATTEMPTS = (
 )
 
 
-def _try(session: Session, statement: str, parameters: dict[str, UUID]) -> object:
+def _try(session: Session, statement: str, parameters: Mapping[str, UUID | str]) -> object:
     """What the caller learns: rows and their number, or the error's code and text."""
     try:
         with session.transaction(force_rollback=True):
