@@ -41,6 +41,9 @@ class Pool(AsyncConnectionPool[Connection]):
                 await _require_alive(connection)
             except OperationalError:
                 await self.putconn(connection)
+            except BaseException:
+                await self.putconn(connection)
+                raise
             else:
                 return connection
 
@@ -131,8 +134,10 @@ def _pool(configuration: Configuration, role: str, password: SecretStr) -> Pool:
         timeout=WAIT_SECONDS,
         max_waiting=4 * configuration.postgresql_pool_size,
         max_lifetime=1800,
-        # Who waited in vain gives up; the next request tries at once, where a longer patience doubles its pauses.
+        # A longer patience doubles its pauses. A pool that gave up would refuse every request for good, once as many
+        # had waited in vain as may wait (psycopg_pool 3.3), so it never gives up.
         reconnect_timeout=WAIT_SECONDS,
+        reconnect_failed=Pool.check,
     )
 
 

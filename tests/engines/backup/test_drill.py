@@ -25,6 +25,7 @@ from .written_site import seal
 @pytest.fixture(scope="module")
 def declared_site(folder: Path) -> Iterator[Site]:
     with make_declared_site(folder) as site:
+        site.take()
         yield site
 
 
@@ -38,7 +39,6 @@ def failures(evidence: dict[str, Any]) -> dict[str, list[Any]]:
 
 @pytest.mark.long
 def test_every_right_is_proved_again_on_the_copies(declared_site: Site) -> None:
-    declared_site.take()
     evidence = drill(declared_site.host, "newest", None, declared_site.identity, claimed=claimed())
     assert failures(evidence) == {"postgresql": [], "mongodb": [], "redis": []}
     application = evidence["observed"]["application"]
