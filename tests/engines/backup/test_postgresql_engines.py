@@ -65,13 +65,18 @@ def archived(made: PostgreSQLHost) -> list[Path]:
     return sorted(path for path in paths if path.suffix in (".zst", ".age"))
 
 
-def test_a_copy_stops_exactly_at_a_name_or_a_time_and_archives_nothing(made: PostgreSQLHost, part: Part) -> None:
+def test_a_copy_stops_exactly_at_a_name_or_a_time_and_archives_nothing(
+    made: PostgreSQLHost, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made.write(2)
     named = mark(made.host, f"dbkeep_{part.set_id}_later")
     made.write(3)
     between = pause()
     made.write(4)
-    (written,) = made.cut()
+    with monkeypatch.context() as patched:
+        # As if row 4 was written while the slice was cut.
+        patched.setattr("dbkeep.backup.log.postgresql.now", lambda: between)
+        (written,) = made.cut()
     (idle,) = made.cut()
     assert (written.begins_chain, bool(written.repository_files)) == (False, True)
     assert (idle.first, idle.last, idle.repository_files) == (written.last, written.last, ())

@@ -5,8 +5,14 @@ from __future__ import annotations
 import socket
 from datetime import datetime
 
-from dbkeep.backup.log.slices import Slice, end_after, write_slice
-from dbkeep.backup.log.wal_archive import WalArchive, archive_segment, wait_until_archived, write_transaction
+from dbkeep.backup.log.slices import Slice, end_after, slice_name, write_slice
+from dbkeep.backup.log.wal_archive import (
+    WalArchive,
+    archive_segment,
+    create_restore_point,
+    wait_until_archived,
+    write_transaction,
+)
 from dbkeep.backup.manifest import read_sets
 from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql import ENGINE
@@ -18,6 +24,8 @@ from dbkeep.postgresql.connect import Connection, connect
 
 State = dict[str, str]
 LOST = "lost"
+# The restore point at the end of what a slice has: all of it is before that, and nothing of the next one.
+END = "end"
 STUCK_SECONDS = 30
 _STATE = """
 SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), pg_current_snapshot()::text
@@ -76,6 +84,8 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
     write_transaction(connection)
     # Before the switch: what ends between the two is in this slice, and makes the next one look for more in vain.
     state = _state(connection)
+    end = f"dbkeep_log_{slice_name(at)}"
+    create_restore_point(connection, end)
     last = archive_segment(connection)
     wait_until_archived(connection, last)
     lost = _lost(newest, state, archive, last) if newest else ""
@@ -93,7 +103,7 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
         ended_at=end_after(newest, at),
         begins_chain=newest is None or bool(lost),
         repository_files=digest(host.settings.repository, files.values(), {}),
-        details=state | ({LOST: lost} if lost else {}),
+        details=state | {END: end} | ({LOST: lost} if lost else {}),
     )
 
 

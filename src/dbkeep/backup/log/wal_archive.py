@@ -91,6 +91,11 @@ def write_transaction(connection: Connection) -> None:
     connection.execute("SELECT pg_current_xact_id()")
 
 
+def create_restore_point(connection: Connection, name: str) -> None:
+    """Log a place where recovery to that name stops (PostgreSQL manual, pg_create_restore_point)."""
+    connection.execute("SELECT pg_create_restore_point(%s)", [name])
+
+
 def archive_segment(connection: Connection) -> str:
     """Have the server archive what was written until now, which must be something; return the segment it ends with."""
     row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dbkeep.backup.log.postgresql import END
 from dbkeep.backup.log.slices import Slice, chain_after, read_slices
 from dbkeep.backup.log.wal_archive import timeline_of
 from dbkeep.backup.manifest import Part, RecoveryPoint
@@ -31,12 +32,16 @@ def goal_of(host: BackupHost, part: Part, target: RecoveryPoint | None) -> Goal:
     if target.name:
         return Goal("name", target.name, timeline_of(chain[-1].last), chain)
     # A slice with files ends with a transaction that is later than its end: recovery to a time stops before one that is
-    # later, and fails where there is none. A slice without files says that nothing changed since the one before.
+    # later, and fails where there is none.
     written = [found for found in chain if found.repository_files]
     if not written:
         return own
-    at = min(target.at, written[-1].ended_at)
-    return Goal("time", f"{at:%Y-%m-%d %H:%M:%S.%f}+00", timeline_of(written[-1].last), chain)
+    newest = written[-1]
+    if target.at > newest.ended_at:
+        # Those after it say that nothing changed since: all that it has is of before, what was written in the moment
+        # between its end and its last segment too.
+        return Goal("name", newest.details[END], timeline_of(newest.last), chain)
+    return Goal("time", f"{target.at:%Y-%m-%d %H:%M:%S.%f}+00", timeline_of(newest.last), chain)
 
 
 def restore_files(
