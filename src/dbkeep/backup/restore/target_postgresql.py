@@ -37,11 +37,12 @@ def goal_of(host: BackupHost, part: Part, target: RecoveryPoint | None) -> Goal:
     if not written:
         return own
     newest = written[-1]
-    if target.at > newest.ended_at:
+    if target.at > newest.ended_at and END in newest.details:
         # Those after it say that nothing changed since: all that it has is of before, what was written in the moment
         # between its end and its last segment too.
         return Goal("name", newest.details[END], timeline_of(newest.last), chain)
-    return Goal("time", f"{target.at:%Y-%m-%d %H:%M:%S.%f}+00", timeline_of(newest.last), chain)
+    at = min(target.at, newest.ended_at)
+    return Goal("time", f"{at:%Y-%m-%d %H:%M:%S.%f}+00", timeline_of(newest.last), chain)
 
 
 def restore_files(
