@@ -113,8 +113,9 @@ def _text(said: IO[bytes]) -> str:
     return said.read().decode("utf-8", "replace")
 
 
-def archive(host: BackupHost, connection: Connection) -> WalArchive:
+def archive(host: BackupHost, connection: Connection, taken: Taken | None = None) -> WalArchive:
     """Return the archive of the cluster that `connection` reaches."""
+    del taken
     row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
     assert row is not None  # noqa: S101 - the function returns one row
     return WalArchive(host.settings.repository / FOLDER / row[0], segment_bytes(connection))

@@ -61,7 +61,8 @@ def take(job: Job) -> Taken:
     if pgbackrest.offers("backup", "repo-block"):
         options.append("--repo1-block")
     pgbackrest.run("backup", f"--type={kind}", *options)
-    backup = pgbackrest.backups()[-1]
+    info = pgbackrest.info()
+    backup = info["backup"][-1]
     if backup.get("error"):
         raise DbkeepError(
             f"postgresql: backup {backup['label']} holds pages with wrong checksums: the cluster is damaged; "
@@ -70,21 +71,21 @@ def take(job: Job) -> Taken:
     return Taken(
         first_segment=backup["archive"]["start"],
         stored_bytes=int(backup["info"]["repository"]["delta"]),
-        tools={"pgbackrest": pgbackrest.version()},
+        tools={"pgbackrest": backup["backrest"]["version"]},
         details={
             "stanza": settings.stanza,
             "label": backup["label"],
             "type": backup["type"],
             "database_bytes": int(backup["info"]["size"]),
         },
-        facts={"backup": backup},
+        facts={"backup": backup, "database": info["db"][-1]},
     )
 
 
-def archive(host: BackupHost, connection: Connection) -> WalArchive:
-    """Return the archive of the newest cluster of the stanza."""
+def archive(host: BackupHost, connection: Connection, taken: Taken | None = None) -> WalArchive:
+    """Return the archive of the newest cluster of the stanza, which a backup that was just taken knows."""
     settings = host.with_postgresql()[0]
-    database = tool(settings).info()["db"][-1]
+    database = taken.facts["database"] if taken else tool(settings).info()["db"][-1]
     root = host.settings.repository / ROOT / "archive" / settings.stanza
     return WalArchive(root / f"{database['version']}-{database['id']}", segment_bytes(connection))
 

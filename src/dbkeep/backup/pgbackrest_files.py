@@ -11,8 +11,12 @@ import hashlib
 import os
 import pwd
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from dbkeep.backup.log.wal_archive import SEGMENT_NAME
@@ -61,6 +65,22 @@ def digest(repository: Path, paths: Iterable[Path], known: Mapping[str, StoredFi
             raise DbkeepError(f"{path}: cannot be read: {error.strerror}; look at the repository's disk") from None
         entries.append(StoredFile(name=name, size=size, sha256=sha256, plain_size=size))
     return tuple(entries)
+
+
+@contextmanager
+def digested_beside(
+    repository: Path, paths: Iterable[Path], known: Mapping[str, StoredFile]
+) -> Iterator[Future[tuple[StoredFile, ...]]]:
+    """Let a thread make the entries of files, as `digest` does, while the block runs and asks for them.
+
+    A block that fails waits for the file at hand only.
+    """
+    ended = Event()
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            yield beside.submit(digest, repository, takewhile(lambda _: not ended.is_set(), paths), known)
+        finally:
+            ended.set()
 
 
 def keep_own(repository: Path, stanza: str, archive: str, folder: Path) -> tuple[StoredFile, ...]:

@@ -6,14 +6,13 @@ The part is recoverable to exactly that name, so all engines of a set can be fen
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from dbkeep.backup.job import Fence, Job, Ready, at_once
 from dbkeep.backup.log.slices import read_slices
 from dbkeep.backup.log.wal_archive import archive_segment, timeline_of, wait_until_archived, write_transaction
 from dbkeep.backup.manifest import Part, StoredFile, read_sets
-from dbkeep.backup.pgbackrest_files import digest
+from dbkeep.backup.pgbackrest_files import digest, digested_beside
 from dbkeep.backup.postgresql_engine import engine_here, engine_of
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.table_digests import TableDigests
@@ -77,9 +76,9 @@ def prepare(job: Job) -> None:
 def fence(job: Job) -> Fence:
     """Set the restore point named after the set."""
     name = f"dbkeep_{job.set_id}"
-    with job.facts["digests"].kept() as views:
+    with job.facts["digests"].kept() as views, connect(job.host.with_postgresql()[1]) as connection:
         views.look()
-        at, job.facts["lsn"], job.facts["segment"] = _restore_point(job.host, name)
+        at, job.facts["lsn"], job.facts["segment"] = _restore_point(connection, name)
     return Fence(at=at, name=name)
 
 
@@ -89,18 +88,19 @@ def mark(host: BackupHost, name: str, ready: Ready = at_once) -> Fence:
     pg_create_restore_point is the superuser's, as which the agent is at the local socket; granting it to a role that
     logs on from elsewhere would give more away than it takes.
     """
-    return Fence(at=_restore_point(host, name, ready)[0], name=name)
-
-
-def _restore_point(host: BackupHost, name: str, ready: Ready = at_once) -> tuple[datetime, str, str]:
     with connect(host.with_postgresql()[1]) as connection:
         ready()
-        row = connection.execute(
-            "SELECT lsn::text, pg_walfile_name(lsn) FROM pg_create_restore_point(%s) AS lsn", [name]
-        ).fetchone()
-        at = datetime.now(UTC)
+        at = _restore_point(connection, name)[0]
         # A restore point alone is no transaction: the log would seem to have nothing new in it.
         write_transaction(connection)
+    return Fence(at=at, name=name)
+
+
+def _restore_point(connection: Connection, name: str) -> tuple[datetime, str, str]:
+    row = connection.execute(
+        "SELECT lsn::text, pg_walfile_name(lsn) FROM pg_create_restore_point(%s) AS lsn", [name]
+    ).fetchone()
+    at = datetime.now(UTC)
     assert row is not None  # noqa: S101 - the function returns one row or raises
     return at, str(row[0]), str(row[1])
 
@@ -111,30 +111,25 @@ def collect(job: Job, point: Fence) -> Part:
     Raises DbkeepError when archiving does not deliver it in time.
     """
     engine, taken, segment = engine_here(job.host), job.facts["taken"], job.facts["segment"]
+    repository = job.settings.repository
     with job.facts["digests"] as views, connect(job.host.with_postgresql()[1]) as connection:
         views.look()
-        last = archive_segment(connection)
-        version = server_version(connection)
+        archive = engine.archive(job.host, connection, taken)
         identifier = system_identifier(connection)
-        found = shape(connection)
-        counts = views.counts()
-        digests = views.read(job.host.with_postgresql()[0].digest_mebibytes)
-        wait_until_archived(connection, last)
-        archive = engine.archive(job.host, connection)
+        # The last of the WAL is not there yet.
+        complete = engine.repository_files(job, taken, archive, segment)
+        with digested_beside(repository, complete, _known(job)) as hashing:
+            observed = _observe(views, connection, job.host.with_postgresql()[0].digest_mebibytes)
+            known = {stored.name: stored for stored in hashing.result()}
     if missing := archive.missing(taken.first_segment, segment):
         raise DbkeepError(
             f"postgresql: WAL segment {missing[0]} of this backup is not in the repository; take another set"
         )
-    repository_files = _digests(job, engine.repository_files(job, taken, archive, segment))
     return job.part(
         point,
-        server_version=version,
         stored_bytes=taken.stored_bytes,
         files=engine.files(job, taken, archive),
-        repository_files=repository_files,
-        counts=counts,
-        digests=digests,
-        shape=found,
+        repository_files=digest(repository, engine.repository_files(job, taken, archive, segment), known),
         tools=taken.tools,
         details={
             **taken.details,
@@ -145,16 +140,31 @@ def collect(job: Job, point: Fence) -> Part:
             "timeline": timeline_of(segment),
             "system_identifier": identifier,
         },
+        **observed,
     )
 
 
-def _digests(job: Job, paths: list[Path]) -> tuple[StoredFile, ...]:
-    """Return the entries of files in the repository, those of earlier parts and slices as they are there."""
+def _observe(views: TableDigests, connection: Connection, digest_mebibytes: int) -> dict[str, Any]:
+    """Return what the manifest says of the database, once the log up to here is archived."""
+    # As in `mark`, but not between the views, which would then differ by it.
+    write_transaction(connection)
+    last = archive_segment(connection)
+    found = {
+        "server_version": server_version(connection),
+        "shape": shape(connection),
+        "counts": views.counts(),
+        "digests": views.read(digest_mebibytes),
+    }
+    wait_until_archived(connection, last)
+    return found
+
+
+def _known(job: Job) -> dict[str, StoredFile]:
+    """Return the entries that earlier parts and slices have of files in the repository."""
     earlier = [parts[ENGINE] for parts in read_sets(job.host.sets, job.settings.signing_keys) if ENGINE in parts]
     log = read_slices(job.settings.repository, ENGINE, job.settings.signing_keys)
     known = {stored.name: stored for part in earlier for stored in part.repository_files}
-    known |= {stored.name: stored for found in log for stored in found.repository_files}
-    return digest(job.settings.repository, paths, known)
+    return known | {stored.name: stored for found in log for stored in found.repository_files}
 
 
 def verify(host: BackupHost, part: Part) -> list[str]:

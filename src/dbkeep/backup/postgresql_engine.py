@@ -50,8 +50,8 @@ class PostgreSQLEngine(Protocol):
     def take(self, job: Job) -> Taken:
         """Copy the cluster."""
 
-    def archive(self, host: BackupHost, connection: Connection) -> WalArchive:
-        """Return the archive of the cluster that `connection` reaches."""
+    def archive(self, host: BackupHost, connection: Connection, taken: Taken | None = None) -> WalArchive:
+        """Return the archive of the cluster that `connection` reaches; a backup just taken may save the question."""
 
     def files(self, job: Job, taken: Taken, archive: WalArchive) -> tuple[StoredFile, ...]:
         """Return the files in the part's own folder."""

@@ -21,7 +21,8 @@ from dbkeep.settings import PostgreSQLSettings
 SCHEMA = "chat"
 # A commit is in the log a little before others see it. The second view waits for those that were.
 MOMENT_SECONDS = 0.1
-# What changes how a value is printed (PostgreSQL manual, "Client Connection Defaults"), and the end of an idle reader.
+# What changes how a value is printed (PostgreSQL manual, "Client Connection Defaults"), the end of an idle reader, and
+# what each process of a parallel count would compile anew.
 SESSION = (
     "SET datestyle = 'ISO, YMD'",
     "SET intervalstyle = 'iso_8601'",
@@ -30,6 +31,7 @@ SESSION = (
     "SET bytea_output = 'hex'",
     "SET lc_monetary = 'C'",
     "SET idle_in_transaction_session_timeout = '1h'",
+    "SET jit = off",
 )
 _TABLES = """
 SELECT relname, pg_relation_filenode(oid), pg_table_size(oid) FROM pg_class
@@ -39,8 +41,8 @@ _COUNTED = "SELECT relname, relkind FROM pg_class WHERE relnamespace = to_regnam
 # No row takes less: its header and what points to it (PostgreSQL manual, "Database Page Layout").
 SMALLEST_ROW = 28
 # A sum does not depend on the order of rows. The text of a row is there for every type, and takes four times as long.
-_BY_VALUE = "SELECT coalesce(sum(hash_record_extended(t, 0)::numeric), 0)::text FROM {} AS t"
-_BY_TEXT = 'SELECT coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)::text FROM {} AS t'
+_BY_VALUE = "SELECT coalesce(sum(hash_record_extended(t, 0)), 0)::text FROM {} AS t"
+_BY_TEXT = 'SELECT coalesce(sum(hashtextextended(t::text COLLATE "C", 0)), 0)::text FROM {} AS t'
 
 
 class TableDigests:

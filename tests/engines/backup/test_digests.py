@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from dbkeep.backup import table_digests
 from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import Part, write_part
 from dbkeep.backup.table_digests import TableDigests, digest, prepare_session
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import connect as mongodb
+from dbkeep.postgresql.connect import Connection
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
 
 from .conftest import Site
+
+Reader = Callable[[Connection, str], object]
 
 
 def digests(parts: dict[str, Part]) -> dict[str, str]:
@@ -85,6 +89,22 @@ def test_a_table_that_is_written_at_that_moment_has_no_digest_and_the_others_hav
     assert set(part.digests) == {"chat.users"}
     evidence = drill(site.host, part.set_id, ["postgresql"], site.identity)
     assert evidence["result"] == "passed", evidence["observed"]
+
+
+def test_where_nothing_is_written_meanwhile_each_table_is_counted_and_digested_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    for reader in ("_count", "digest"):
+        work = getattr(table_digests, reader)
+
+        def noted(connection: Connection, name: str, *, reader: str = reader, work: Reader = work) -> object:
+            read.append(f"{reader} {name}")
+            return work(connection, name)
+
+        monkeypatch.setattr(table_digests, reader, noted)
+    site.take(("postgresql",))
+    assert sorted(read) == ["_count chat.tokens", "_count chat.users", "digest chat.tokens", "digest chat.users"]
 
 
 def test_a_table_that_is_emptied_before_it_is_read_has_no_digest(site: Site) -> None:
