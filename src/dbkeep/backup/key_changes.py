@@ -1,17 +1,11 @@
-"""What each keyspace of Redis had at the fence, from one count after it and how much changed in between.
-
-Counting is what a set costs the server most, so it is done once, while the child writes.
-"""
+"""How many keys of Redis changed between two moments, so that a count at one of them bounds the other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import redis
-
-from dbkeep.backup.manifest import Count
 
 # Of INFO, section stats: what leaves without a command. The second one is of Redis 8.
 LEFT = ("expired_keys", "expired_subkeys", "evicted_keys")
@@ -34,15 +28,3 @@ class Changes:
     def until(self, after: Changes, keys: int) -> int:
         """Return how many there were at most: no more than counts, where there were `keys` before."""
         return min(after.number - self.number, keys) if after.saves == self.saves else keys
-
-
-def bounds(found: Mapping[str, int], changes: int, keys: int) -> dict[str, Count]:
-    """Return what each keyspace had, of `keys` in all, when it has `found` after so many changes.
-
-    A change is at most one key more or less in a keyspace. One that has none now may have had as many as there were
-    changes.
-    """
-    return {
-        name: Count(low=max(0, number - changes), high=min(keys, number + changes))
-        for name, number in sorted(found.items())
-    }

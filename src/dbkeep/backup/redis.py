@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +22,11 @@ import redis
 from redis.exceptions import RedisError
 
 from dbkeep.backup.job import Fence, Job, Ready, at_once
-from dbkeep.backup.key_changes import Changes, bounds
+from dbkeep.backup.key_changes import Changes
+from dbkeep.backup.key_sample import Sample
 from dbkeep.backup.log.append_only_file import Position, hold, settled
 from dbkeep.backup.manifest import Part
-from dbkeep.backup.rewritten_base import RewrittenBase
+from dbkeep.backup.rewritten_base import POLL_SECONDS, RewrittenBase
 from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.backup.settings import BackupHost
 from dbkeep.engines import engine
@@ -38,9 +38,6 @@ from dbkeep.settings import RedisInstance, RedisSettings
 FILE_NAME = "dump.rdb.zst.age"
 SAVE_SECONDS = 3600
 FENCE_SECONDS = 60
-# A live server answers nobody while it counts, 2 ms at a time and two seconds in all for so many. Beyond, the number of
-# all keys and the digest stand for its keyspaces.
-COUNTED_KEYS = 1_000_000
 CONFIGURATION = ("dir", "dbfilename", "appenddirname", "appendfilename")
 # redis/instances.yml declares them; without the last one a restore to a time has nothing to go by.
 NEEDED = {"appendonly": "yes", "aof-use-rdb-preamble": "yes", "aof-timestamp-enabled": "yes"}
@@ -93,21 +90,19 @@ def collect(job: Job, point: Fence) -> Part:
     """Store the rewrite's base while it is written and return the part. Raises DbkeepError when one of them is bad."""
     backup, settings = job.host.with_redis()
     name = backup.instance
-    with ThreadPoolExecutor(1) as beside, connect(*_instance(job)) as client:
-        counted = client.dbsize() <= COUNTED_KEYS
-        counting = beside.submit(instance_counts, settings, name) if counted else None
+    with connect(*_instance(job)) as client:
+        sample = Sample.taken(client, name)
         sequence = Position.parse(point.name).sequence
         with RewrittenBase(backup.data_directory, sequence, job.started, _writing(client, backup.service)) as stream:
             checked = CheckedDump(stream, settings)
             stored = seal(checked.blocks(), job.folder / FILE_NAME, job.settings.recipients)
-        found = counting.result() if counting else {}
         changes = job.facts["changes"].until(Changes.seen(client), checked.keys)
     return job.part(
         point,
         server_version=job.facts["version"],
         stored_bytes=stored.size,
         files=(stored,),
-        counts=bounds(found, changes, checked.keys),
+        counts=sample.bounds(changes, checked.keys),
         digests={name: checked.digest},
         shape={"functions": job.facts["functions"]},
         tools={"dump": "rdb"},
@@ -116,7 +111,7 @@ def collect(job: Job, point: Fence) -> Part:
             "instance": name,
             "keys": checked.keys,
             "keys_with_expiry": checked.expires,
-            "changes": changes,
+            "unseen": sample.unseen(changes, checked.keys),
             "functions": job.facts["functions"],
             "configuration": job.facts["configuration"],
         },
@@ -244,7 +239,7 @@ def _wait(reached: Callable[[], bool], seconds: float = SAVE_SECONDS) -> None:
     while not reached():
         if time.monotonic() > deadline:
             raise DbkeepError(f"redis: a save runs for more than {seconds} s; look at the disk of the host")
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)
 
 
 def _info(client: redis.Redis, section: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dbkeep.backup.log.append_only_file import hold
 from dbkeep.errors import DbkeepError
 
 TEMPORARY = "temp-rewriteaof-*.aof"
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.01
 
 
 class RewrittenBase:

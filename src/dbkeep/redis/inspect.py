@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -168,10 +169,24 @@ def _fingerprint(certificates: str) -> str:
 def count_keys(client: redis.Redis) -> dict[str, int]:
     """Return the number of keys by the word that they begin with, in bounded steps."""
     found: Counter[str] = Counter()
-    cursor = "0"
-    while True:
+    for step, _ in _steps(client):
+        found += step
+    return found
+
+
+def sample_keys(client: redis.Redis, enough: int) -> tuple[dict[str, int], bool]:
+    """Do as `count_keys` does until there are `enough` keys; also return whether these are all."""
+    found: Counter[str] = Counter()
+    for step, last in _steps(client):
+        found += step
+        if found.total() >= enough:
+            return found, last
+    return found, True
+
+
+def _steps(client: redis.Redis) -> Iterator[tuple[Counter[str], bool]]:
+    cursor, last = "0", False
+    while not last:
         cursor, *words = cast(list[str], client.eval_ro(COUNT, 0, cursor, COUNT_BATCH, NO_PREFIX))
-        for word, number in zip(words[::2], words[1::2], strict=True):
-            found[word] += int(number)
-        if cursor == "0":
-            return found
+        last = cursor == "0"
+        yield Counter({word: int(number) for word, number in zip(words[::2], words[1::2], strict=True)}), last

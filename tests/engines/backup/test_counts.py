@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from redis import Redis
 
-from dbkeep.backup import redis as redis_backup
+from dbkeep.backup import key_sample
 from dbkeep.backup.drill.run import drill
 from dbkeep.backup.manifest import Count
+from dbkeep.backup.redis import instance_counts
 from dbkeep.backup.table_digests import TableDigests
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
-from dbkeep.settings import RedisSettings
 
 from .conftest import Site
 
@@ -18,16 +19,15 @@ from .conftest import Site
 def test_a_keyspace_that_goes_between_fence_and_count_is_no_surprise_to_a_drill(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = redis_backup.instance_counts
+    look = key_sample.sample_keys
 
-    def when_presence_is_gone(settings: RedisSettings, name: str) -> dict[str, int]:
-        with redis(*site.state()) as client:
-            client.delete(*client.keys("pres:*"))
-            client.set("sess:later", "1", ex=3600)
-        return count(settings, name)
+    def when_presence_is_gone(client: Redis, enough: int) -> tuple[dict[str, int], bool]:
+        client.delete(*client.keys("pres:*"))
+        client.set("sess:later", "1", ex=3600)
+        return look(client, enough)
 
     with monkeypatch.context() as patch:
-        patch.setattr(redis_backup, "instance_counts", when_presence_is_gone)
+        patch.setattr(key_sample, "sample_keys", when_presence_is_gone)
         part = site.take(("redis",))["redis"]
     assert part.counts == {"state/sess:": Count(low=293, high=307)}
     assert part.details["keys"] == 307
@@ -35,16 +35,25 @@ def test_a_keyspace_that_goes_between_fence_and_count_is_no_surprise_to_a_drill(
     assert evidence["result"] == "passed", evidence["observed"]
 
 
-def test_an_instance_with_too_many_keys_is_not_counted_and_its_drill_says_so(
+def test_of_many_keys_a_sample_bounds_the_keyspaces_and_a_drill_holds_the_copy_to_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_backup, "COUNTED_KEYS", 100)
-    part = site.take(("redis",))["redis"]
-    assert part.counts == {}
-    observed = drill(site.host, part.set_id, ["redis"], site.identity)["observed"]["engines"]["redis"]
-    assert observed["passed"]
-    assert any("keyspaces have no counts" in note for note in observed["unproved"])
-    assert any(assertion["what"].startswith("keys loaded") for assertion in observed["assertions"])
+    monkeypatch.setattr(key_sample, "SAMPLED_KEYS", 1000)
+    numbers = {"sess:": 8000, "pres:": 3000, "rl:": 3000}
+    with redis(*site.state()) as client:
+        client.mset({f"{prefix}many-{n}": n for prefix, number in numbers.items() for n in range(number)})
+        try:
+            live = instance_counts(site.host.with_redis()[1], "state")
+            part = site.take(("redis",))["redis"]
+            observed = drill(site.host, part.set_id, ["redis"], site.identity)["observed"]["engines"]["redis"]
+            assert observed["passed"], observed
+            for name, count in part.counts.items():
+                assert count.holds(live[name])
+                assert count.low < count.high < part.details["keys"]
+            assert set(part.counts) == {f"state/{prefix}" for prefix in numbers}
+            assert part.details["unseen"] < 2500
+        finally:
+            client.delete(*client.keys("*many-*"))
 
 
 def test_rows_that_come_between_the_views_are_a_bound_and_an_emptied_table_has_a_wide_one(site: Site) -> None:

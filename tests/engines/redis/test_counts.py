@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import redis
 
-from dbkeep.redis.inspect import count_keys
+from dbkeep.redis.inspect import count_keys, sample_keys
 from dbkeep.redis.sample import shown_prefix
 
 NAMES = [
@@ -23,4 +23,15 @@ def test_keys_are_counted_by_the_words_that_a_sample_shows(connect: Callable[...
     for name in NAMES:
         client.set(name, "x", ex=600)
     assert count_keys(client) == Counter(map(shown_prefix, NAMES))
+    client.flushall()
+
+
+def test_a_sample_ends_when_it_has_enough_and_says_whether_it_has_all(connect: Callable[..., redis.Redis]) -> None:
+    client = connect("admin", "state")
+    client.flushall()
+    client.mset({f"sess:{number}": "x" for number in range(5000)})
+    found, whole = sample_keys(client, 2000)
+    assert not whole
+    assert 2000 <= found["sess:"] < 4000
+    assert sample_keys(client, 5001) == ({"sess:": 5000}, True)
     client.flushall()

@@ -105,7 +105,7 @@ def compare(host: BackupHost, part: Part, copy: Copy, proof: Proof) -> None:
     for prefix, count in part.counts.items():
         found = counts.get(prefix, 0)
         proof.that(f"keys of {prefix}, less those expired", str(count), found, found <= count.high)
-    # One that was empty when keys were counted, a little after the fence, may have lost as many as changed meanwhile.
-    gone = part.details.get("changes", 0)
-    beside = [prefix for prefix in sorted(counts.keys() - part.counts.keys()) if counts[prefix] > gone]
+    # "changes" is of sets from before keys were sampled.
+    unseen = part.details.get("unseen", part.details.get("changes", 0))
+    beside = [prefix for prefix in sorted(counts.keys() - part.counts.keys()) if counts[prefix] > unseen]
     proof.equal("keyspaces beside the manifest's", [], beside)
