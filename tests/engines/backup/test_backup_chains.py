@@ -122,13 +122,16 @@ def test_the_log_stays_while_an_older_chain_needs_it_and_the_chain_goes_with_its
     segments = made.wal()
     expire(made.host)
     assert with_backups(repository, "chat") == chains(repository, "chat") == ["chat", "chat-2", "chat-3"]
-    tool(settings, "chat-3").run("backup", "--type=full", *_cluster(made.host))
-    tool(settings, "chat-3").run("expire", "--repo1-retention-full-type=count", "--repo1-retention-full=1", *ALL_WAL)
-    assert len(tool(settings, "chat-3").backups()) == 1
+    chain, one = tool(settings, "chat-3"), ("--repo1-retention-full-type=count", "--repo1-retention-full=1")
+    chain.run("backup", "--type=full", *_cluster(made.host))
+    chain.run("expire", *one, *ALL_WAL)
+    assert len(chain.backups()) == 1
     assert segments <= made.wal()
     for part in sets[:-1]:
         shutil.rmtree(made.host.sets / part.set_id)
     assert newest.details["stanza"] == "chat-3"
     expire(made.host)
     assert with_backups(repository, "chat") == ["chat-3"]
+    chain.run("backup", "--type=full", *_cluster(made.host))
+    chain.run("expire", *one)
     assert not segments <= made.wal()
