@@ -15,12 +15,12 @@ from typing import Any
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import open_mode
 
-# Backups are ordered by their labels, which have the server's time (pgBackRest, src/command/backup/common.c).
-NOT_LATER = "is not later than latest backup label"
-WAIT = (
-    "the clock was ahead when that one was taken, and no other can be until it has passed that time; the log is "
-    "archived meanwhile and carries that set on"
-)
+# Backups are ordered by their labels, which have the server's time (pgBackRest, src/command/backup/backup.c).
+_NOT_LATER = "is not later than latest backup label"
+
+
+class NotLaterError(DbkeepError):
+    """The clock was ahead when the newest backup of the stanza was taken: it takes no other before that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class PgBackRest:
         )
         if done.returncode:
             reason = error_line(done.stderr or done.stdout)
-            if NOT_LATER in reason:
-                reason = f"{reason}; {WAIT}"
-            raise DbkeepError(f"pgbackrest {command} of stanza {self.stanza} failed: {reason}")
+            raise (NotLaterError if _NOT_LATER in reason else DbkeepError)(
+                f"pgbackrest {command} of stanza {self.stanza} failed: {reason}"
+            )
         return str(done.stdout)
 
     def _require_closed(self) -> None:

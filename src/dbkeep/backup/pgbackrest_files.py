@@ -28,16 +28,15 @@ OWN = "repository"
 UNFINISHED = ".tmp"
 
 
-def needed(repository: Path, stanza: str, archive: str, backup: Mapping[str, Any], until: str) -> list[Path]:
+def needed(repository: Path, stanza: str, archive: Path, backup: Mapping[str, Any], until: str) -> list[Path]:
     """Return the files that restore `backup` (of `pgbackrest info`) to a point in the WAL segment `until`, in order.
 
-    They are those of the backup and of all backups it builds on, and the WAL from its start.
+    They are those of the backup and of all backups it builds on, and the WAL in `archive` from its start.
     """
-    root = repository / ROOT
     labels = sorted({backup["label"], *(backup.get("reference") or ())})
-    found = [path for label in labels for path in _files(root / "backup" / stanza / label)]
+    found = [path for label in labels for path in _files(repository / ROOT / "backup" / stanza / label)]
     start = backup["archive"]["start"]
-    wal = _files(root / "archive" / stanza / archive)
+    wal = _files(archive)
     return found + [path for path in wal if start <= path.name[:SEGMENT_NAME] <= until]
 
 
@@ -83,11 +82,10 @@ def digested_beside(
             ended.set()
 
 
-def keep_own(repository: Path, stanza: str, archive: str, folder: Path) -> tuple[StoredFile, ...]:
+def keep_own(repository: Path, stanza: str, archive: Path, folder: Path) -> tuple[StoredFile, ...]:
     """Copy what a part keeps for itself into its folder, below `repository`, encrypted as it is; return the entries."""
-    root = repository / ROOT
-    sources = [root / kind / stanza / f"{kind}.info" for kind in ("backup", "archive")]
-    sources += sorted((root / "archive" / stanza / archive).glob("*.history"))
+    sources = [repository / ROOT / "backup" / stanza / "backup.info", archive.parent / "archive.info"]
+    sources += sorted(archive.glob("*.history"))
     targets = []
     for source in sources:
         target = folder / OWN / source.relative_to(repository)
@@ -103,14 +101,25 @@ def put_own(repository: Path, part: Part, os_user: str) -> None:
 
     A part of the other engine keeps nothing for itself.
     """
-    if (repository / part.folder / OWN).is_dir():
-        shutil.copytree(repository / part.folder / OWN, repository, dirs_exist_ok=True)
+    kept = repository / part.folder / OWN
+    if kept.is_dir():
+        shutil.copytree(kept, repository, dirs_exist_ok=True)
+        for archive in (kept / ROOT / "archive").iterdir():
+            if archive.name != part.details["stanza"]:
+                link_archive(repository / ROOT, archive.name, part.details["stanza"])
         own(repository / ROOT, os_user)
 
 
+def link_archive(root: Path, stanza: str, chain: str) -> None:
+    """Let another chain of backups find the archive of `stanza` under its own name. Raises OSError."""
+    link = root / "archive" / chain
+    if not link.is_symlink():
+        link.symlink_to(stanza)
+
+
 def own(root: Path, os_user: str) -> None:
-    """Make `os_user` the owner of a fetched repository of pgBackRest."""
+    """Make `os_user` the owner of a repository of pgBackRest, or of a folder in it."""
     if os.geteuid() == 0:
         user = pwd.getpwnam(os_user)
         for entry in (root, *root.rglob("*")):
-            os.chown(entry, user.pw_uid, user.pw_gid)
+            os.chown(entry, user.pw_uid, user.pw_gid, follow_symlinks=False)

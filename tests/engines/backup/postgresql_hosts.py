@@ -46,8 +46,12 @@ class PostgreSQLHost:
         return self.host.with_postgresql()[1]
 
     def take(self) -> Part:
+        return run(self.host, self.another_id())[0]
+
+    def another_id(self) -> str:
+        """Return an id that no set of this host has yet."""
         self.last = max(self.last + timedelta(seconds=1), datetime.now(UTC))
-        return run(self.host, set_id_of(self.last))[0]
+        return set_id_of(self.last)
 
     def cut(self) -> list[Slice]:
         return cut(
@@ -72,6 +76,11 @@ class PostgreSQLHost:
         restore_files(self.host, part, identity or self.identity, data, archive=False, target=target)
         with sandbox.start(data.with_name(f"{data.name}-server"), data_directory=data, timeout=600) as server:
             yield server
+
+    def restored(self, part: Part, target: RecoveryPoint | None = None) -> list[int]:
+        """Return the rows of a throw-away server with the part, carried on to the target."""
+        with self.copy(part, target) as server:
+            return self.rows(server)
 
 
 @contextmanager

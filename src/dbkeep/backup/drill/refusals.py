@@ -37,8 +37,8 @@ def refuse(host: BackupHost, part: Part, identity: str, folder: Path, proof: Pro
         other = str(pyrage.x25519.Identity.generate())
         _expect(proof, "another identity", "does not open it", unsealed(repository, other))
     else:
-        stanza = f"stanza {host.with_postgresql()[0].stanza}"
-        _expect(proof, "another passphrase", stanza, lambda: _with_another_passphrase(host, folder))
+        stanza = part.details["stanza"]
+        _expect(proof, "another passphrase", f"stanza {stanza}", lambda: _with_another_passphrase(host, stanza, folder))
     path = copies / stored.name
     path.parent.mkdir(mode=0o700, parents=True)
     shutil.copyfile(repository / stored.name, path)
@@ -96,7 +96,7 @@ def _decrypted(path: Path, target: Path, identity: str) -> None:
         raise DbkeepError(f"{path}: {error.strerror if error.errno else f'decrypt: {error}'}") from None
 
 
-def _with_another_passphrase(host: BackupHost, folder: Path) -> None:
+def _with_another_passphrase(host: BackupHost, stanza: str, folder: Path) -> None:
     from dbkeep.backup.pgbackrest import PgBackRest  # noqa: PLC0415 - only where PostgreSQL is backed up
 
     settings = host.with_postgresql()[0]
@@ -108,6 +108,6 @@ def _with_another_passphrase(host: BackupHost, folder: Path) -> None:
     if os.geteuid() == 0:
         shutil.chown(configuration, settings.os_user)
     try:
-        PgBackRest(settings.stanza, configuration, settings.os_user, settings.repository).info()
+        PgBackRest(stanza, configuration, settings.os_user, settings.repository).info()
     finally:
         configuration.unlink()

@@ -111,12 +111,16 @@ def _postgresql(host: BackupHost) -> dict[str, Any] | None:
     found = {"files": len(files) + len(sealed), "not_ciphertext": [str(path) for path in wrong][:5]}
     if host.settings.postgresql.engine == "basebackup":
         return {"cipher": "age", **found}
-    return {**_pgbackrest(host.settings.postgresql), **found}
+    return {**_pgbackrest(host.settings.postgresql, host.settings.repository), **found}
 
 
-def _pgbackrest(postgresql: PostgreSQLBackup) -> dict[str, Any]:
+def _pgbackrest(postgresql: PostgreSQLBackup, repository: Path) -> dict[str, Any]:
+    """Return what pgBackRest says of the chain that backups are taken into."""
+    from dbkeep.backup.pgbackrest_chains import chains  # noqa: PLC0415 - hosts without PostgreSQL need it never
+
+    chain = chains(repository, postgresql.stanza)[-1]
     command = ["runuser", "-u", postgresql.os_user, "--", "pgbackrest"]
-    options = [f"--config={postgresql.configuration}", f"--stanza={postgresql.stanza}", "--output=json", "info"]
+    options = [f"--config={postgresql.configuration}", f"--stanza={chain}", "--output=json", "info"]
     stanza = json_of(*command, *options)[0]
     return {"status": stanza["status"]["message"], "cipher": stanza["cipher"], "backups": len(stanza["backup"])}
 
