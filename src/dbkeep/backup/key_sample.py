@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import redis
-
 from dbkeep.backup.key_changes import Changes
 from dbkeep.backup.manifest import Count
+from dbkeep.redis.connect import connect
 from dbkeep.redis.inspect import sample_keys
+from dbkeep.settings import RedisInstance
 
 SAMPLED_KEYS = 10_000
 # How likely a bound is wrong: a disk misreads a bit unnoticed more often.
@@ -31,12 +31,13 @@ class Sample:
     during: int = 0
 
     @classmethod
-    def taken(cls, client: redis.Redis, instance: str) -> Sample:
-        """Look at `SAMPLED_KEYS` keys of the instance, or all."""
-        before, keys = Changes.seen(client), client.dbsize()
-        found, whole = sample_keys(client, SAMPLED_KEYS)
-        named = {f"{instance}/{prefix}": number for prefix, number in found.items()}
-        return cls(named, keys, whole, before.until(Changes.seen(client), keys))
+    def taken(cls, name: str, instance: RedisInstance) -> Sample:
+        """Look at `SAMPLED_KEYS` keys of the instance, or all. Raises DbkeepError without an answer."""
+        with connect(name, instance) as client:
+            before, keys = Changes.seen(client), client.dbsize()
+            found, whole = sample_keys(client, SAMPLED_KEYS)
+            during = before.until(Changes.seen(client), keys)
+        return cls({f"{name}/{prefix}": number for prefix, number in found.items()}, keys, whole, during)
 
     def bounds(self, changes: int, keys: int) -> dict[str, Count]:
         """Return what each keyspace had so many changes ago, of `keys` in all: one is at most a key more or less."""

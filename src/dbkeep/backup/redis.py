@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,12 +91,13 @@ def collect(job: Job, point: Fence) -> Part:
     """Store the rewrite's base while it is written and return the part. Raises DbkeepError when one of them is bad."""
     backup, settings = job.host.with_redis()
     name = backup.instance
-    with connect(*_instance(job)) as client:
-        sample = Sample.taken(client, name)
+    with ThreadPoolExecutor(1) as beside, connect(*_instance(job)) as client:
+        sampling = beside.submit(Sample.taken, *_instance(job))
         sequence = Position.parse(point.name).sequence
         with RewrittenBase(backup.data_directory, sequence, job.started, _writing(client, backup.service)) as stream:
             checked = CheckedDump(stream, settings)
             stored = seal(checked.blocks(), job.folder / FILE_NAME, job.settings.recipients)
+        sample = sampling.result()
         changes = job.facts["changes"].until(Changes.seen(client), checked.keys)
     return job.part(
         point,

@@ -12,6 +12,7 @@ from dbkeep.backup.redis import instance_counts
 from dbkeep.backup.table_digests import TableDigests
 from dbkeep.postgresql.connect import connect as postgresql
 from dbkeep.redis.connect import connect as redis
+from dbkeep.redis.inspect import sample_keys
 
 from .conftest import Site
 
@@ -19,7 +20,7 @@ from .conftest import Site
 def test_a_keyspace_that_goes_between_fence_and_count_is_no_surprise_to_a_drill(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = key_sample.sample_keys
+    look = sample_keys
 
     def when_presence_is_gone(client: Redis, enough: int) -> tuple[dict[str, int], bool]:
         client.delete(*client.keys("pres:*"))
@@ -27,7 +28,7 @@ def test_a_keyspace_that_goes_between_fence_and_count_is_no_surprise_to_a_drill(
         return look(client, enough)
 
     with monkeypatch.context() as patch:
-        patch.setattr(key_sample, "sample_keys", when_presence_is_gone)
+        patch.setattr("dbkeep.backup.key_sample.sample_keys", when_presence_is_gone)
         part = site.take(("redis",))["redis"]
     assert part.counts == {"state/sess:": Count(low=293, high=307)}
     assert part.details["keys"] == 307
