@@ -54,23 +54,27 @@ def test_broken_controls_fail_and_repaired_ones_pass(lab: UpLab, tmp_path: Path)
     assert not unclean
 
 
-def test_an_expired_waiver_is_a_finding_and_a_secret_in_the_inventory_is_another(lab: UpLab) -> None:
+def test_an_expired_waiver_an_open_secret_and_an_open_password_of_the_vault_are_findings(lab: UpLab) -> None:
     folder = lab.environment.path
     waivers = folder / "waivers.yml"
     kept = waivers.read_text(encoding="utf-8")
     leaked = folder / "group_vars/all/notes.yml"
+    password = folder / ".vault-password"
     try:
+        password.chmod(0o644)
         waivers.write_text(
             "waivers:\n  - {control: MG-VER-01, owner: Ada, reason: long gone by now, expires: 2020-01-31}\n",
             encoding="utf-8",
         )
         leaked.write_text(f"# {lab.environment.secrets['redis']['svc_ws']}\n", encoding="utf-8")
-        done = dbkeep("check", "-e", lab.name, "ENV-01", "ENV-03", "MG-VER-01")
+        done = dbkeep("check", "-e", lab.name, "ENV-01", "ENV-02", "ENV-03", "MG-VER-01")
     finally:
         waivers.write_text(kept, encoding="utf-8")
         leaked.unlink()
+        password.chmod(0o600)
     assert done.status == 1, done.err
     assert "expired: MG-VER-01 (Ada, 2020-01-31)" in done.out
+    assert "has mode 0644: others can read it" in done.out
     assert "secrets stand open in group_vars/all/notes.yml" in done.out
     assert "the waiver of Ada expired on 2020-01-31" in done.out
 

@@ -12,13 +12,17 @@ from dbkeep.lab.lab import define_lab
 from dbkeep.sandbox import s3
 from dbkeep.sandbox.s3 import S3Server
 
+from . import breakages
+from .breakages import Breakage
+from .breakages.stores import BUCKET
+from .breakages.stores import FOLDER as MOUNT
 from .conftest import dbkeep
 from .declared_stores import bucket, declare
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("locking")]
 
 NAME = "stores"
-MOUNT = "/srv/copies"
+CONTROLS = ("BK-07", "BK-08", "BK-09")
 FOLDER = {"name": "nas", "type": "directory", "path": MOUNT, "off_host": True}
 
 
@@ -37,7 +41,7 @@ def gateway() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def locking(gateway: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3.locking(tmp_path_factory.mktemp("locking"), address=gateway) as server:
-        declare(NAME, [bucket(server, "offsite"), FOLDER])
+        declare(NAME, [bucket(server, BUCKET), FOLDER])
         yield server
 
 
@@ -77,9 +81,19 @@ def test_the_timers_run_copies_to_both_and_each_copy_drills(tmp_path: Path) -> N
         drilled = dbkeep("drill", "-e", NAME, "--store", store, "--json")
         assert drilled.status == 0, drilled.out + drilled.err
         assert (drilled.json["store"], drilled.json["set_id"]) == (store, newest["set_id"])
-    controls = ("BK-07", "BK-08", "BK-09")
-    found = results(tmp_path / "check.json", *controls)
-    assert {name: state.partition(":")[0] for name, state in found.items()} == dict.fromkeys(controls, "pass")
+    found = results(tmp_path / "check.json", *CONTROLS)
+    assert found == dict.fromkeys(CONTROLS, "pass: ")
+
+
+@pytest.mark.parametrize("breakage", breakages.STORES, ids=lambda breakage: "-and-".join(breakage.controls))
+def test_its_controls_notice_a_broken_store_and_are_clean_after_the_repair(breakage: Breakage, tmp_path: Path) -> None:
+    run(breakage.command)
+    try:
+        broken = results(tmp_path / "broken.json", *CONTROLS)
+    finally:
+        run(breakage.repair or "false")
+    assert {name for name, state in broken.items() if state.startswith("fail: ")} == set(breakage.controls), broken
+    assert results(tmp_path / "repaired.json", *CONTROLS) == dict.fromkeys(CONTROLS, "pass: ")
 
 
 def test_a_store_that_ignores_locks_fails_its_control(gateway: str, tmp_path: Path) -> None:

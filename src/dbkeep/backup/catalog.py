@@ -36,9 +36,10 @@ def catalog(host: BackupHost, store: str = LOCAL) -> dict[str, Any]:
 def stores(host: BackupHost) -> dict[str, dict[str, Any]]:
     """Return for every store what it is, the parts that it holds as ID/ENGINE, and its error if any.
 
-    `locked` are those parts of its newest set that nobody can delete now, as the store itself says.
+    `locked` are those parts of this host's newest set that nobody can delete now, as the store itself says.
     """
     states: dict[str, dict[str, Any]] = {}
+    newest = newest_here(host)
     for settings in host.settings.stores:
         state: dict[str, Any] = {"off_host": settings.off_host, "type": settings.type, "parts": [], "locked": []}
         state["error"] = None
@@ -47,7 +48,6 @@ def stores(host: BackupHost) -> dict[str, dict[str, Any]]:
             store = open_store(host, settings.name)
             names = sorted(parts_of(store.sizes("sets/")))
             state["parts"] = ["/".join(name) for name in names]
-            newest = max((set_id for set_id, engine in names if engine in host.engines), default="")
             state["locked"] = ["/".join(name) for name in names if name[0] == newest and is_locked(store, name)]
         except DbkeepError as error:
             state["error"] = str(error)
@@ -79,13 +79,16 @@ def last_drill(host: BackupHost) -> dict[str, Any] | None:
 
 def score_here(host: BackupHost) -> dict[str, Any]:
     """Return the 3-2-1-1-0 score of the newest set with all engines of this host."""
-    found = catalog(host)
-    by_set: dict[str, set[str]] = {}
-    for part in found["parts"]:
-        by_set.setdefault(part["set_id"], set()).add(part["engine"])
-    complete = [set_id for set_id, engines in by_set.items() if set(host.engines) <= engines]
-    if not complete:
+    found, newest = catalog(host), newest_here(host)
+    if newest is None:
         return score(None, [found])
-    parts = {f"{complete[-1]}/{engine}" for engine in host.engines}
+    parts = {f"{newest}/{engine}" for engine in host.engines}
     copies = [name for name, state in found["stores"].items() if parts <= set(state["parts"])]
-    return score({"set_id": complete[-1], "engines": host.engines, "copies": copies}, [found])
+    return score({"set_id": newest, "engines": host.engines, "copies": copies}, [found])
+
+
+def newest_here(host: BackupHost) -> str | None:
+    """Return the newest set on this host with all of its engines, by recovery point; None when there is none."""
+    sets = read_sets(host.sets, host.settings.signing_keys)
+    complete = (parts for parts in reversed(sets) if set(host.engines) <= parts.keys())
+    return next((part.set_id for parts in complete for part in parts.values()), None)

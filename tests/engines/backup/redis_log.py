@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,18 @@ class Instance:
         """End the server as the power does, but for what the kernel has."""
         os.kill(self.process(), signal.SIGKILL)
         time.sleep(0.2)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Make a short path that the server's own user may enter."""
+    with tempfile.TemporaryDirectory(prefix="dbkeep-log-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def numbers(last: int) -> list[int]:
+    return list(range(1, last + 1))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 
 from dbkeep.backup.catalog import score_here
 from dbkeep.backup.drill.run import drill
-from dbkeep.backup.manifest import read_sets
+from dbkeep.backup.manifest import read_sets, set_id_of
+from dbkeep.backup.run import run
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.stores.copies import copy_all
 from dbkeep.checks.control import NotApplicable
@@ -100,6 +102,16 @@ def test_the_score_is_reached_by_copies_locks_and_a_drill_without_errors(
     assert ask(SCORE, host) == ""
     found = score_here(host)
     assert [found[name] for name in ("copies", "media", "off_host", "locked", "errors")] == [3, 2, 1, 1, 0]
+
+
+def test_the_score_is_that_of_the_set_that_was_taken_last_not_of_the_highest_id(
+    host: BackupHost,
+) -> None:
+    # A timer's set has the id of its slot, which one taken by hand before it can be later than.
+    set_id = set_id_of(datetime.now(UTC), 24 * 60)
+    run(host, set_id, host.engines)
+    found = score_here(host)
+    assert (found["set_id"], found["locked"]) == (set_id, 1)
 
 
 def test_a_newer_set_that_never_left_the_host_is_noticed(ask: Ask, site: Site, host: BackupHost) -> None:

@@ -6,9 +6,10 @@ from .mongodb import MONGODB
 from .postgresql import POSTGRESQL
 from .redis import REDIS
 from .shell import Breakage
+from .stores import STORES
 
 SERVERS = (*HOST, *POSTGRESQL, *MONGODB, *REDIS)
 # The backups rest while the servers are broken, or their units would fail and stay so after the repair.
 ALL = (*BACKUP, *SERVERS)
 
-__all__ = ["ALL", "BACKUP", "SERVERS", "Breakage"]
+__all__ = ["ALL", "BACKUP", "SERVERS", "STORES", "Breakage"]

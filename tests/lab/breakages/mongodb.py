@@ -47,6 +47,13 @@ MONGODB = (
             " 'collection': 'messages'}, 'actions': ['bypassDocumentValidation']}])"
         ),
     ),
+    Breakage(
+        ("MG-AUTH-09", "MG-DRIFT"),  # who guesses a name is let in
+        mongo(
+            "password = pathlib.Path('/etc/chat_api/credentials/mongodb_chat_api').read_text().strip()\n"
+            "admin.command('createUser', 'nobody', pwd=password, roles=[])"
+        ),
+    ),
     Breakage(("MG-SCH-01",), mongo("chat.command('collMod', 'conversations', validationLevel='moderate')")),
     Breakage(
         ("MG-SCH-02",),
