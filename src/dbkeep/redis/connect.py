@@ -47,6 +47,7 @@ def _logged_on(name: str, instance: RedisInstance, new_password: str | None) -> 
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
+            driver_info=None,  # two round trips to tell the server the driver's version
         )
         with errors_as_lines(name, instance):
             try:

@@ -7,7 +7,7 @@ from redis import Redis
 
 from dbkeep.backup import key_sample
 from dbkeep.backup.drill.run import drill
-from dbkeep.backup.manifest import Count
+from dbkeep.backup.manifest import Count, write_part
 from dbkeep.backup.redis import instance_counts
 from dbkeep.backup.table_digests import TableDigests
 from dbkeep.postgresql.connect import connect as postgresql
@@ -53,6 +53,12 @@ def test_of_many_keys_a_sample_bounds_the_keyspaces_and_a_drill_holds_the_copy_t
                 assert count.low < count.high < part.details["keys"]
             assert set(part.counts) == {f"state/{prefix}" for prefix in numbers}
             assert part.details["unseen"] < 2500
+
+            uncounted = part.model_copy(update={"counts": {}})  # as sets from before had it
+            write_part(site.host.sets / part.set_id / "redis", uncounted, site.host.settings.signing_key_file)
+            observed = drill(site.host, part.set_id, ["redis"], site.identity)["observed"]["engines"]["redis"]
+            assert observed["passed"], observed
+            assert any("keyspaces have no counts" in note for note in observed["unproved"])
         finally:
             client.delete(*client.keys("*many-*"))
 
