@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbkeep.backup import points as module
+from dbkeep.backup.clock import place
 from dbkeep.backup.job import Fence, Ready
 from dbkeep.backup.log.slices import Slice, write_slice
 from dbkeep.backup.manifest import Part, RecoveryPoint, write_part
@@ -165,7 +166,7 @@ def test_a_point_goes_with_the_last_set_before_it(host: BackupHost, nas: Directo
     take(host, 10)
     assert prune_points(host) == ["before"]
     assert [found.name for found in read_points(host)] == ["after"]
-    assert prune_copies(host, nas, at(10)) == ["points/before.db1.json"]
+    assert prune_copies(host, nas, dict.fromkeys(("mongodb", "redis"), place(at(10)))) == ["points/before.db1.json"]
     assert [found.name for found in find_points(host, "after", nas)] == ["after"]
 
 
@@ -187,7 +188,7 @@ def test_a_log_reaches_from_a_set_to_its_next_gap(host: BackupHost) -> None:
     newest = points_catalog(host, 2)
     assert [row["name"] for row in newest["points"]] == ["p25", "p35"]
     assert newest["all"] == 5
-    assert not reach([], []).holds(at(1))
+    assert not reach([], []).holds(RecoveryPoint(at=at(1), name=""))
 
 
 def test_no_more_of_the_log_is_read_than_the_newest_points_need(host: BackupHost) -> None:
