@@ -14,6 +14,9 @@ MISSED_POINTS = 3
 MISSED_ROUNDS = 6
 """How many rounds of shipping may be late before it is a finding: a slow round and a restart are none."""
 
+AHEAD_SECONDS = 300
+"""How far ahead of this host's clock a record may be: further, and the clock was ahead then, and is not any more."""
+
 RUN = "run `dbkeep backup run`; look at `journalctl -u dbkeep-backup` on the host for why the timer's run failed"
 
 
@@ -34,7 +37,7 @@ def test_backup_is_fresh(backup_facts: dict[str, Any], observe: Observe) -> None
     wrong = [
         f"{engine} has none" if age is None else f"{engine} is {age} h old"
         for engine, age in ages.items()
-        if age is None or age > OLDEST_HOURS
+        if age is None or not -AHEAD_SECONDS / 3600 <= age <= OLDEST_HOURS
     ]
     early = backup_facts["from_the_future"]
     wrong += [f"set {set_id} is of a time to come: the clock of the host jumps, or did" for set_id in early]
@@ -200,7 +203,7 @@ def test_log_is_archived(backup_facts: dict[str, Any], observe: Observe) -> None
     wrong = [
         f"{engine} has no log" if age is None else f"the log of {engine} ends {age} s ago"
         for engine, age in log["age_seconds"].items()
-        if age is None or age > oldest
+        if age is None or not -AHEAD_SECONDS <= age <= oldest
     ]
     wrong += [f"{what}: {fault}" for what, fault in log["faults"].items()]
     assert not wrong, "; ".join(wrong)
@@ -218,6 +221,7 @@ def test_a_point_is_fresh(backup_facts: dict[str, Any], observe: Observe) -> Non
     observe(**backup_facts["points"])
     assert newest is not None, "no point was ever set on this host"
     oldest = MISSED_POINTS * backup_facts["points"]["every_minutes"]
-    assert newest["age_minutes"] <= oldest, f"the newest point is {newest['age_minutes']} minutes old"
+    is_fresh = -AHEAD_SECONDS / 60 <= newest["age_minutes"] <= oldest
+    assert is_fresh, f"the newest point is {newest['age_minutes']} minutes old"
     missing = [engine for engine in backup_facts["engines"] if engine not in newest["engines"]]
     assert not missing, f"the newest point is not in {', '.join(missing)}"

@@ -8,7 +8,7 @@ import os
 import platform
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from dbkeep.files import write_atomically
 
 EVIDENCE_DIRECTORY = Path("/var/lib/dbkeep/evidence")
 FORMAT = 1
+STAMP = "%Y%m%dT%H%M%S.%fZ"
+# How far the clocks of machines that are kept may differ.
+AHEAD = timedelta(minutes=5)
 
 
 def now() -> datetime:
@@ -51,15 +54,20 @@ def record(kind: str, *, started: datetime, passed: bool, observed: dict[str, An
 def write(evidence: dict[str, Any], directory: Path = EVIDENCE_DIRECTORY) -> Path:
     """Keep `evidence` as one file of `directory`, readable by root and its group only, and return its path."""
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-    stamp = datetime.fromisoformat(evidence["finished_at"]).strftime("%Y%m%dT%H%M%S.%fZ")
+    stamp = datetime.fromisoformat(evidence["finished_at"]).strftime(STAMP)
     path = directory / f"{evidence['kind']}-{stamp}.json"
     write_atomically(path, json.dumps(evidence, indent=2) + "\n", mode=0o640)
     return path
 
 
 def read_all(kind: str, directory: Path = EVIDENCE_DIRECTORY) -> Iterator[dict[str, Any]]:
-    """Yield the records of `kind` in `directory`, newest first; raises UsageError for a file that is not a record."""
-    for path in sorted(directory.glob(f"{kind}-*.json"), reverse=True):
+    """Yield the records of `kind` in `directory`, newest first; raises UsageError for a file that is not a record.
+
+    Those of a time to come are the oldest: the clock was ahead then.
+    """
+    latest = f"{kind}-{now() + AHEAD:{STAMP}}.json"
+    paths = directory.glob(f"{kind}-*.json")
+    for path in sorted(paths, key=lambda path: (path.name <= latest, path.name), reverse=True):
         try:
             yield dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:

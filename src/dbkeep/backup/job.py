@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dbkeep.backup.clock import after_at
 from dbkeep.backup.manifest import Part, RecoveryPoint
 from dbkeep.backup.settings import BackupHost, BackupSettings
 from dbkeep.backup.signature import public_half, read_key_file
@@ -35,7 +36,10 @@ class Fence:
 
 @dataclass
 class Job:
-    """`facts` carries what an engine learns in `prepare` and needs in `collect`."""
+    """`facts` carries what an engine learns in `prepare` and needs in `collect`.
+
+    `logged` is the place to which the engine's log was cut before the fence, if it ever was.
+    """
 
     host: BackupHost
     set_id: str
@@ -44,6 +48,7 @@ class Job:
     progress: Progress
     started: datetime = field(default_factory=now)
     facts: dict[str, Any] = field(default_factory=dict)
+    logged: str | None = None
 
     @property
     def settings(self) -> BackupSettings:
@@ -57,7 +62,7 @@ class Job:
             set_id=self.set_id,
             engine=self.engine,
             host=socket.gethostname(),
-            recovery_point=RecoveryPoint(at=fence.at, name=fence.name),
+            recovery_point=RecoveryPoint(at=fence.at, name=fence.name, after=after_at(self.logged, fence.at)),
             started_at=self.started,
             seconds=round((now() - self.started).total_seconds(), 3),
             recipients=self.settings.recipients,

@@ -15,10 +15,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from dbkeep.backup import signature
-from dbkeep.backup.clock import in_order
+from dbkeep.backup.clock import in_order, place
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.files import write_atomically
 
@@ -77,10 +84,29 @@ class Count(Record):
 
 
 class RecoveryPoint(Record):
-    """The moment a part restores to: when, and the engine's own name of it (restore point, cluster time, save)."""
+    """The moment a part restores to: when, and the engine's own name of it (restore point, cluster time, save).
+
+    `after` is the place in the engine's log at which the clock was set back, when it has not passed that since.
+    """
 
     at: datetime
     name: str
+    after: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it is among all that the engine's log has, whatever the clock."""
+        return place(self.at, self.after)
+
+    @property
+    def order(self) -> tuple[bool, str]:
+        """What sorts sets, oldest first."""
+        return in_order(self.at, self.after)
+
+    @model_serializer(mode="wrap")
+    def _as_signed(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A record of before there was such a field is the same bytes again.
+        return {name: value for name, value in serialise(self).items() if name != "after" or value}
 
 
 class Part(Record):
@@ -253,7 +279,7 @@ def read_sets(sets: Path, signing_keys: Sequence[str], damaged: list[str] | None
                 (damaged if damaged is not None else []).append(str(error))
         if parts:
             found.append(parts)
-    return sorted(found, key=lambda parts: in_order(max(part.recovery_point.at for part in parts.values())))
+    return sorted(found, key=lambda parts: max(part.recovery_point.order for part in parts.values()))
 
 
 def newest(sets: Path, engines: tuple[str, ...], signing_keys: Sequence[str]) -> str:

@@ -11,15 +11,17 @@ import io
 import re
 import secrets
 import socket
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
 from typing import Protocol, cast
 
+from dbkeep.backup.clock import after_at
 from dbkeep.backup.job import Fence, Progress, Ready, at_once
 from dbkeep.backup.lock import hold
-from dbkeep.backup.manifest import RecoveryPoint, read_sets, set_id_of, time_of
+from dbkeep.backup.log.slices import newest_place
+from dbkeep.backup.manifest import Part, RecoveryPoint, read_sets, set_id_of, time_of
 from dbkeep.backup.recovery_point import Gate, set_fences
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.signed_record import SignedRecord, parse_signed
@@ -60,6 +62,11 @@ class Point(SignedRecord):
     @property
     def at(self) -> datetime:
         return max(fence.at for fence in self.fences.values())
+
+    @property
+    def place(self) -> str:
+        """What sorts points as they were set, whatever the clock."""
+        return max(fence.place for fence in self.fences.values())
 
     @property
     def key(self) -> str:
@@ -118,8 +125,13 @@ def _mark(host: BackupHost, name: str, engines: Sequence[str], at: datetime | No
             failed[engine] = str(error)
             return None
 
+    logged = {engine: newest_place(host.settings.repository, engine) for engine in engines}
     found = set_fences({engine: partial(fence, engine) for engine in engines})
-    fences = {engine: RecoveryPoint(at=one.at, name=one.name) for engine, one in found.items() if one}
+    fences = {
+        engine: RecoveryPoint(at=one.at, name=one.name, after=after_at(logged[engine], one.at))
+        for engine, one in found.items()
+        if one
+    }
     reasons = "; ".join(f"{engine}: {reason}" for engine, reason in failed.items())
     if not fences or gate.began is None:
         raise DbkeepError(f"point {name} is not set: {reasons}")
@@ -157,7 +169,7 @@ def read_points(host: BackupHost, damaged: list[str] | None = None) -> list[Poin
             found.append(parse_point(path.read_bytes(), f"{FOLDER}/{path.name}", str(path), keys))
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
-    return sorted(found, key=lambda point: point.at)
+    return sorted(found, key=lambda point: point.place)
 
 
 def find_points(host: BackupHost, name: str, store: Store | None = None) -> list[Point]:
@@ -207,13 +219,27 @@ def prune_points(host: BackupHost) -> list[str]:
     """
     damaged: list[str] = []
     found = read_sets(host.sets, host.settings.signing_keys, damaged)
-    moments = [part.recovery_point.at for parts in found for part in parts.values()]
-    if not moments or damaged:
+    oldest = oldest_places(part for parts in found for part in parts.values())
+    if damaged:
         return []
-    gone = [point for point in read_points(host) if point.at < min(moments)]
+    gone = [point for point in read_points(host) if _is_before(point, oldest)]
     for point in gone:
         (host.settings.repository / point.key).unlink(missing_ok=True)
     return [point.name for point in gone]
+
+
+def oldest_places(parts: Iterable[Part]) -> dict[str, str]:
+    """Return the place of the oldest part of every engine."""
+    found: dict[str, str] = {}
+    for part in parts:
+        found[part.engine] = min(found.get(part.engine, part.recovery_point.place), part.recovery_point.place)
+    return found
+
+
+def _is_before(point: Point, oldest: Mapping[str, str]) -> bool:
+    """Say whether a point is before the oldest part of each of its engines, of which one at least has any."""
+    before = [fence.place < oldest[engine] for engine, fence in point.fences.items() if engine in oldest]
+    return bool(before) and all(before)
 
 
 def copy_points(host: BackupHost, store: Store, there: Collection[str]) -> list[str]:
@@ -232,10 +258,10 @@ def copy_points(host: BackupHost, store: Store, there: Collection[str]) -> list[
     return sent
 
 
-def prune_copies(host: BackupHost, store: DirectoryStore, oldest: datetime) -> list[str]:
-    """Remove the points before `oldest`, the moment of the oldest set there, from a directory; return their keys."""
+def prune_copies(host: BackupHost, store: DirectoryStore, oldest: Mapping[str, str]) -> list[str]:
+    """Remove the points before `oldest`, the places of the oldest parts there, from a directory; return their keys."""
     keys = host.settings.signing_keys
-    gone = [key for key in point_keys(store.sizes(f"{FOLDER}/")) if read_copy(store, key, keys).at < oldest]
+    gone = [key for key in point_keys(store.sizes(f"{FOLDER}/")) if _is_before(read_copy(store, key, keys), oldest)]
     for key in gone:
         store.remove(key)
     return gone

@@ -5,12 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from dbkeep.backup.log.slices import Slice, local_keys, read_slice, slice_name
-from dbkeep.backup.manifest import Part, read_sets
+from dbkeep.backup.log.slices import Slice, local_keys, read_slice
+from dbkeep.backup.manifest import Part, RecoveryPoint, read_sets
 from dbkeep.backup.points import Point, point_keys, read_points
 from dbkeep.backup.settings import LOCAL, BackupHost
 from dbkeep.backup.stores.copies import local_parts, parts_of
@@ -22,18 +21,18 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The moments of one engine that one place can restore: from a set on, as far as the log goes without a gap."""
+    """What of one engine's log one place can restore: from a set on, as far as it goes without a gap."""
 
-    sets: tuple[datetime, ...]
-    runs: tuple[tuple[datetime, datetime], ...]
+    sets: tuple[str, ...]
+    runs: tuple[tuple[str, str], ...]
 
-    def holds(self, moment: datetime) -> bool:
-        """Say whether a set is before `moment` and the log reaches from there to it."""
-        index = bisect_right(self.sets, moment)
+    def holds(self, point: RecoveryPoint) -> bool:
+        """Say whether a set is before `point` and the log reaches from there to it."""
+        index = bisect_right(self.sets, point.place)
         if not index:
             return False
         after = self.sets[index - 1]
-        return any(began <= after and moment <= ended for began, ended in self.runs)
+        return any(began <= after and point.place <= ended for began, ended in self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +46,20 @@ class Place:
         """Say whether the place has the point and brings every one of its engines there."""
         if self.points is not None and point.key not in self.points:
             return False
-        return all(e in self.reaches and self.reaches[e].holds(fence.at) for e, fence in point.fences.items())
+        return all(e in self.reaches and self.reaches[e].holds(fence) for e, fence in point.fences.items())
 
 
 def reach(parts: Iterable[Part], slices: Iterable[Slice]) -> Reach:
     """Return what the parts and slices of one engine, the latter oldest first, can restore."""
-    runs: list[tuple[datetime, datetime]] = []
+    runs: list[tuple[str, str]] = []
     last: str | None = None
     for found in slices:
         if runs and not found.begins_chain and found.first == last:
-            runs[-1] = (runs[-1][0], found.ended_at)
+            runs[-1] = (runs[-1][0], found.name)
         else:
-            runs.append((found.started_at, found.ended_at))
+            runs.append((found.start, found.name))
         last = found.last
-    return Reach(tuple(sorted(part.recovery_point.at for part in parts)), tuple(runs))
+    return Reach(tuple(sorted(part.recovery_point.place for part in parts)), tuple(runs))
 
 
 def points_catalog(host: BackupHost, last: int | None = None) -> dict[str, Any]:
@@ -73,7 +72,8 @@ def points_catalog(host: BackupHost, last: int | None = None) -> dict[str, Any]:
     parts = [p for found in read_sets(host.sets, host.settings.signing_keys, errors) for p in found.values()]
     every = read_points(host, errors)
     points = every[-last:] if last else every
-    slices = {engine: _slices(host, engine, _since(parts, points), errors) for engine in host.engines}
+    since = _since(parts, points)
+    slices = {engine: _slices(host, engine, since.get(engine), errors) for engine in host.engines}
     places = {LOCAL: Place(_reaches(host, parts, slices, set(local_parts(host)), None))}
     for settings in host.settings.stores:
         try:
@@ -88,24 +88,22 @@ def points_catalog(host: BackupHost, last: int | None = None) -> dict[str, Any]:
     return {"points": rows, "all": len(every), "errors": errors}
 
 
-def _since(parts: Iterable[Part], points: Sequence[Point]) -> datetime | None:
-    """Return from which moment on the log matters to the points: each engine has its newest set before the first one.
-
-    None when it is all of it.
-    """
-    oldest: dict[str, datetime] = {}
-    for part in sorted(parts, key=lambda part: part.recovery_point.at):
-        if not points or part.recovery_point.at <= points[0].began_at or part.engine not in oldest:
-            oldest[part.engine] = part.recovery_point.at
-    return min(oldest.values(), default=None)
+def _since(parts: Iterable[Part], points: Sequence[Point]) -> dict[str, str]:
+    """Return from which place on the log of each engine matters to the points: its newest set before the first one."""
+    oldest: dict[str, str] = {}
+    for part in sorted(parts, key=lambda part: part.recovery_point.place):
+        first = points[0].fences.get(part.engine) if points else None
+        if not points or part.engine not in oldest or (first and part.recovery_point.place <= first.place):
+            oldest[part.engine] = part.recovery_point.place
+    return oldest
 
 
-def _slices(host: BackupHost, engine: str, since: datetime | None, errors: list[str]) -> list[Slice]:
+def _slices(host: BackupHost, engine: str, since: str | None, errors: list[str]) -> list[Slice]:
     """Return the slices of an engine that end at `since` or later, oldest first; why one is not goes to `errors`."""
     repository = host.settings.repository
     found = []
     for key in local_keys(repository, engine):
-        if since is None or PurePosixPath(key).stem >= slice_name(since):
+        if since is None or PurePosixPath(key).stem >= since:
             try:
                 found.append(read_slice(repository, key, host.settings.signing_keys))
             except DbkeepError as error:

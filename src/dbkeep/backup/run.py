@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar, cast
 
 from dbkeep.backup.job import Fence, Job, Progress
 from dbkeep.backup.lock import BusyError, hold
-from dbkeep.backup.log.slices import prune_slices
+from dbkeep.backup.log.slices import newest_place, prune_slices
 from dbkeep.backup.manifest import (
     FILE_NAME,
     Part,
@@ -139,6 +139,7 @@ def _collect(jobs: dict[str, Job], attempts: Attempts) -> list[Part]:
         job.progress(f"{engine}: preparing")
         job.folder.mkdir(mode=0o700)
         attempts(engine, partial(backups[engine].prepare, job))
+        job.logged = newest_place(job.settings.repository, engine)
     setters = {
         engine: partial(attempts, engine, partial(backups[engine].fence, job))
         for engine, job in jobs.items()
@@ -200,6 +201,6 @@ def _prune_log(host: BackupHost) -> None:
     damaged: list[str] = []
     sets = read_sets(host.sets, host.settings.signing_keys, damaged)
     for engine in host.engines:
-        points = [parts[engine].recovery_point.at for parts in sets if engine in parts]
-        if points and not damaged:
-            prune_slices(host.settings.repository, engine, min(points))
+        places = [parts[engine].recovery_point.place for parts in sets if engine in parts]
+        if places and not damaged:
+            prune_slices(host.settings.repository, engine, min(places))

@@ -141,3 +141,21 @@ def test_the_recovery_kit_restores_to_a_second_without_dbkeep(instance: Instance
         client.shutdown(nosave=True)
     assert least <= len(found) <= most
     assert found == numbers(len(found))
+
+
+def test_a_slice_without_a_time_is_left_out_where_the_clock_was_set_back(instance: Instance) -> None:
+    part = instance.take()
+    kept = instance.write(2)
+    dated = instance.cut()
+    time.sleep(1.1)  # a restore to a second ends where it begins
+    with connect("state", instance.settings.instances["state"]) as client:
+        # As a server does whose clock was set back, until it has passed the last time that it noted.
+        client.config_set("aof-timestamp-enabled", "no")
+        written = instance.write(2)
+        undated = instance.cut()
+        client.config_set("aof-timestamp-enabled", "yes")
+    assert dated.name < undated.name
+    target = RecoveryPoint(at=undated.ended_at, name="")
+    set_back = target.model_copy(update={"after": dated.name})
+    assert instance.numbers(part, set_back, "set-back")[-1] == kept
+    assert instance.numbers(part, target, "no-jump")[-1] == written

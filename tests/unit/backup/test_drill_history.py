@@ -20,7 +20,7 @@ def leave(folder: Path, number: int, *, hours_ago: float, result: str = "passed"
     """Evidence of a drill whose PostgreSQL point is that old and whose Redis point is a minute younger."""
     point = NOW - timedelta(hours=hours_ago)
     points = {"postgresql": point, "redis": point + timedelta(minutes=1)}
-    engines = changed.pop("engines", ENGINES)
+    engines, started = changed.pop("engines", ENGINES), changed.pop("started_at", NOW)
     observed = {
         "set_id": f"set{number}",
         "store": "offsite",
@@ -29,7 +29,7 @@ def leave(folder: Path, number: int, *, hours_ago: float, result: str = "passed"
         "rto_seconds": 100.0,
         **changed,
     }
-    record = {"result": result, "started_at": NOW.isoformat(), "seconds": 1.0, "observed": observed}
+    record = {"result": result, "started_at": started.isoformat(), "seconds": 1.0, "observed": observed}
     (folder / f"drill-{number:04d}.json").write_text(json.dumps(record))
 
 
@@ -40,6 +40,14 @@ def test_the_drilled_point_is_the_newest_that_passed_and_as_old_as_its_oldest_en
     leave(tmp_path, 4, hours_ago=2, engines=("redis",))
     assert drilled_point(tmp_path, ENGINES) == NOW - timedelta(hours=5)
     assert drilled_point(tmp_path, ["redis"]) == NOW - timedelta(hours=2) + timedelta(minutes=1)
+
+
+def test_a_point_of_a_clock_that_was_ahead_is_not_newer_than_its_drill(tmp_path: Path) -> None:
+    leave(tmp_path, 1, hours_ago=5)
+    leave(tmp_path, 2, hours_ago=-48)
+    assert drilled_point(tmp_path, ENGINES) == NOW
+    leave(tmp_path, 3, hours_ago=-901 * 24, started_at=NOW + timedelta(days=900))
+    assert drilled_point(tmp_path, ENGINES) == NOW
 
 
 def test_without_a_drill_no_target_is_met(tmp_path: Path) -> None:

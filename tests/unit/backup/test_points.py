@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dbkeep.backup.clock import place
 from dbkeep.backup.points import (
     check_name,
     copy_points,
@@ -89,5 +90,5 @@ def test_a_point_goes_with_the_last_set_before_it(host: BackupHost, nas: Directo
     take(host, 10)
     assert prune_points(host) == ["before"]
     assert [found.name for found in read_points(host)] == ["after"]
-    assert prune_copies(host, nas, at(10)) == ["points/before.db1.json"]
+    assert prune_copies(host, nas, dict.fromkeys(("mongodb", "redis"), place(at(10)))) == ["points/before.db1.json"]
     assert [found.name for found in find_points(host, "after", nas)] == ["after"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dbkeep.backup.manifest import RecoveryPoint
 from dbkeep.backup.points import write_point
 from dbkeep.backup.points_catalog import points_catalog, reach
 from dbkeep.backup.restore.target import Target, check_time, choose
@@ -39,7 +40,7 @@ def test_a_log_reaches_from_a_set_to_its_next_gap(host: BackupHost) -> None:
     newest = points_catalog(host, 2)
     assert [row["name"] for row in newest["points"]] == ["p25", "p35"]
     assert newest["all"] == 5
-    assert not reach([], []).holds(at(1))
+    assert not reach([], []).holds(RecoveryPoint(at=at(1), name=""))
 
 
 def test_no_more_of_the_log_is_read_than_the_newest_points_need(host: BackupHost) -> None:

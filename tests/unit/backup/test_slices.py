@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dbkeep.backup.clock import place
 from dbkeep.backup.log.slices import (
     Slice,
     chain_after,
@@ -16,10 +17,10 @@ from dbkeep.backup.log.slices import (
     read_slices,
     remove_unfinished,
     slice_keys,
-    slice_name,
+    started_after,
     write_slice,
 )
-from dbkeep.backup.manifest import StoredFile
+from dbkeep.backup.manifest import RecoveryPoint, StoredFile
 from dbkeep.backup.signature import new_signing_key
 from dbkeep.errors import DbkeepError
 
@@ -41,11 +42,15 @@ def piece(first: int, last: int, *, begins_chain: bool = False) -> Slice:
         started_at=at(first),
         ended_at=at(last),
         begins_chain=begins_chain,
-        files=(StoredFile(name=f"{slice_name(at(last))}.zst.age", size=1, sha256="0" * 64, plain_size=1),),
+        files=(StoredFile(name=f"{place(at(last))}.zst.age", size=1, sha256="0" * 64, plain_size=1),),
     )
 
 
 CHAIN = [piece(8, 10, begins_chain=True), piece(10, 20), piece(20, 30)]
+
+
+def moment_of(position: int) -> RecoveryPoint:
+    return RecoveryPoint(at=at(position), name="")
 
 
 def keep(repository: Path, found: Slice) -> None:
@@ -128,8 +133,8 @@ def test_a_chain_goes_from_the_sets_point_to_the_target(
     after: str, until: str | None, expected: list[tuple[str, str]]
 ) -> None:
     assert positions(chain_after(CHAIN, after, until, int)) == expected
-    moment = at(int(until)) if until else None
-    assert positions(chain_after(CHAIN, at(int(after)), moment, int)) == expected
+    moment = moment_of(int(until)) if until else None
+    assert positions(chain_after(CHAIN, moment_of(int(after)), moment, int)) == expected
 
 
 def test_positions_are_compared_in_the_engines_order() -> None:
@@ -160,17 +165,44 @@ def test_a_set_before_all_slices_and_a_target_after_them_are_refused() -> None:
         chain_after([], "9", None, int)
 
 
-def test_a_clock_that_was_set_back_makes_no_earlier_name() -> None:
-    assert end_after(None, at(5)) == at(5)
-    assert end_after(CHAIN[-1], at(31)) == at(31)
-    assert end_after(CHAIN[-1], at(5)) == at(30) + timedelta(microseconds=1)
+def test_a_slice_after_a_clock_that_was_set_back_says_its_own_time_and_is_named_after_the_one_before() -> None:
+    assert end_after(None, at(5)) == (at(5), {})
+    assert end_after(CHAIN[-1], at(31)) == (at(31), {})
+    assert end_after(CHAIN[-1], at(29)) == (at(30) + timedelta(microseconds=1), {})
+    assert end_after(CHAIN[-1], at(5)) == (at(5), {"after": CHAIN[-1].name})
+
+
+def after_a_jump(first: int, last: int, seconds: int, before: Slice) -> Slice:
+    """A slice of positions that do not follow the clock, which ends at a second of it."""
+    ended_at, details = end_after(before, at(seconds))
+    moments = {"started_at": before.ended_at, "ended_at": ended_at}
+    return piece(first, last).model_copy(
+        update={**moments, "details": details | started_after(before.after), "files": ()}
+    )
+
+
+def test_a_chain_follows_the_slices_and_not_the_clock(tmp_path: Path) -> None:
+    ahead = after_a_jump(30, 40, 500, CHAIN[-1])
+    back = after_a_jump(40, 50, 60, ahead)
+    later = after_a_jump(50, 60, 80, back)
+    passed = after_a_jump(60, 70, 520, later)
+    every = [*CHAIN, ahead, back, later, passed]
+    for found in every:
+        keep(tmp_path, found)
+    assert unsigned(read_slices(tmp_path, "mongodb", signing.PUBLIC)) == every
+    set_back = RecoveryPoint(at=at(50), name="", after=ahead.name)
+    until = RecoveryPoint(at=at(70), name="", after=ahead.name)
+    assert chain_after(every, set_back, until, int) == [back, later]
+    assert chain_after(every, set_back, moment_of(510), int) == [back, later, passed]
+    assert chain_after(every, moment_of(400), until, int) == [ahead, back, later]
+    assert prune_slices(tmp_path, "mongodb", set_back.place) == [found.name for found in (*CHAIN, ahead)]
 
 
 def test_retention_removes_what_ends_before_the_oldest_set(tmp_path: Path) -> None:
     for found in CHAIN:
         keep(tmp_path, found)
         (tmp_path / "log/mongodb" / found.files[0].name).write_bytes(b"x")
-    assert prune_slices(tmp_path, "mongodb", at(15)) == [CHAIN[0].name]
+    assert prune_slices(tmp_path, "mongodb", moment_of(15).place) == [CHAIN[0].name]
     assert unsigned(read_slices(tmp_path, "mongodb", signing.PUBLIC)) == CHAIN[1:]
     assert not (tmp_path / "log/mongodb" / CHAIN[0].files[0].name).exists()
     assert (tmp_path / "log/mongodb" / CHAIN[1].files[0].name).exists()

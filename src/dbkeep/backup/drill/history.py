@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from dbkeep import evidence
+from dbkeep.backup.clock import is_past
 from dbkeep.declared import Model
 from dbkeep.errors import UsageError
 
@@ -48,11 +49,13 @@ def points_of(record: Mapping[str, Any]) -> list[datetime]:
 def drilled_point(directory: Path, engines: Collection[str]) -> datetime | None:
     """Return the newest recovery point that a drill of all `engines` proved, None when none did.
 
-    It is as old as the oldest of its engines' points. Raises UsageError for evidence that cannot be read.
+    It is as old as the oldest of its engines' points, or as the drill: one that a clock ahead gave a time to come is
+    none. Raises UsageError for evidence that cannot be read.
     """
     drills = evidence.read_all("drill", directory)
     proved = (drill for drill in drills if drill["result"] == "passed" and proves(drill, engines))
-    return max((min(points_of(drill)) for drill in proved), default=None)
+    points = (min(*points_of(drill), datetime.fromisoformat(drill["started_at"])) for drill in proved)
+    return max(filter(is_past, points), default=None)
 
 
 def proves(record: Mapping[str, Any], engines: Collection[str]) -> bool:

@@ -17,7 +17,8 @@ from typing import cast
 from bson import CodecOptions, Timestamp, decode
 from pymongo.errors import OperationFailure
 
-from dbkeep.backup.log.slices import Slice, end_after, log_folder, remove_unfinished, slice_name, write_slice
+from dbkeep.backup.clock import place
+from dbkeep.backup.log.slices import AFTER, Slice, end_after, log_folder, remove_unfinished, started_after, write_slice
 from dbkeep.backup.raw_reply import RAW
 from dbkeep.backup.raw_reply import cut as cut_reply
 from dbkeep.backup.sealed_file import publish, seal
@@ -182,19 +183,21 @@ def _seal(host: BackupHost, tail: Tail, newest: Slice | None, lost: str = "") ->
     folder = host.settings.repository / log_folder(ENGINE)
     cutting = folder / f"cutting{SUFFIX}"
     stored = seal(tail.chunks(), cutting, host.settings.recipients)
-    ended_at = end_after(newest, tail.last["wall"])
-    path = folder / f"{slice_name(ended_at)}{SUFFIX}"
+    ended_at, end = end_after(newest, tail.last["wall"])
+    path = folder / f"{place(ended_at, end.get(AFTER, ''))}{SUFFIX}"
     publish(cutting, path)
+    continued = newest if newest and not lost else None
+    start = started_after(continued.after if continued else end.get(AFTER, ""))
     made = Slice(
         engine=ENGINE,
         host=socket.gethostname(),
         first=position_of(tail.start),
         last=position_of(tail.last["ts"]),
-        started_at=newest.ended_at if newest and not lost else tail.first["wall"],
+        started_at=continued.ended_at if continued else tail.first["wall"],
         ended_at=ended_at,
-        begins_chain=newest is None or bool(lost),
+        begins_chain=continued is None,
         files=(stored.model_copy(update={"name": path.name}),),
         recipients=host.settings.recipients,
-        details={"entries": tail.entries} | ({"lost": lost} if lost else {}),
+        details={"entries": tail.entries} | end | start | ({"lost": lost} if lost else {}),
     )
     return write_slice(host.settings.repository, made, host.settings.signing_key_file)

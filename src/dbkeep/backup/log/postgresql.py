@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from datetime import datetime
 
-from dbkeep.backup.log.slices import Slice, end_after, slice_name, write_slice
+from dbkeep.backup.clock import place
+from dbkeep.backup.log.slices import AFTER, STARTED_AFTER, Slice, end_after, started_after, write_slice
 from dbkeep.backup.log.wal_archive import (
     WalArchive,
     archive_segment,
@@ -13,7 +14,7 @@ from dbkeep.backup.log.wal_archive import (
     wait_until_archived,
     write_transaction,
 )
-from dbkeep.backup.manifest import read_sets
+from dbkeep.backup.manifest import RecoveryPoint, read_sets
 from dbkeep.backup.pgbackrest_files import digest
 from dbkeep.backup.postgresql import ENGINE
 from dbkeep.backup.postgresql_engine import engine_here
@@ -66,14 +67,18 @@ def _state(connection: Connection) -> State:
 
 
 def _nothing_since(newest: Slice, at: datetime) -> Slice:
+    ended_at, end_place = end_after(newest, at)
+    of_one = (LOST, AFTER, STARTED_AFTER)
     return newest.model_copy(
         update={
             "first": newest.last,
             "started_at": newest.ended_at,
-            "ended_at": end_after(newest, at),
+            "ended_at": ended_at,
             "begins_chain": False,
             "repository_files": (),
-            "details": {name: value for name, value in newest.details.items() if name != LOST},
+            "details": {name: value for name, value in newest.details.items() if name not in of_one}
+            | end_place
+            | started_after(newest.after),
         }
     )
 
@@ -84,26 +89,28 @@ def _since(host: BackupHost, connection: Connection, newest: Slice | None, at: d
     write_transaction(connection)
     # Before the switch: what ends between the two is in this slice, and makes the next one look for more in vain.
     state = _state(connection)
-    end = f"dbkeep_log_{slice_name(at)}"
+    end = f"dbkeep_log_{place(at)}"
     create_restore_point(connection, end)
     last = archive_segment(connection)
     wait_until_archived(connection, last)
     lost = _lost(newest, state, archive, last) if newest else ""
+    ended_at, end_place = end_after(newest, at)
     if newest and not lost:
-        first, started_at = newest.last, newest.ended_at
+        first, start = newest.last, RecoveryPoint(at=newest.ended_at, name="", after=newest.after)
     else:
-        first, started_at = _beginning(host, archive, last, at, state)
+        here = RecoveryPoint(at=at, name="", after=end_place.get(AFTER, ""))
+        first, start = _beginning(host, archive, last, here, state)
     files = archive.files(archive.after(first), last)
     return Slice(
         engine=ENGINE,
         host=socket.gethostname(),
         first=first,
         last=last,
-        started_at=started_at,
-        ended_at=end_after(newest, at),
+        started_at=start.at,
+        ended_at=ended_at,
         begins_chain=newest is None or bool(lost),
         repository_files=digest(host.settings.repository, files.values(), {}),
-        details=state | {END: end} | ({LOST: lost} if lost else {}),
+        details=state | {END: end} | end_place | started_after(start.after) | ({LOST: lost} if lost else {}),
     )
 
 
@@ -129,7 +136,9 @@ def _lost(newest: Slice, state: State, archive: WalArchive, last: str) -> str:
     )
 
 
-def _beginning(host: BackupHost, archive: WalArchive, last: str, at: datetime, state: State) -> tuple[str, datetime]:
+def _beginning(
+    host: BackupHost, archive: WalArchive, last: str, here: RecoveryPoint, state: State
+) -> tuple[str, RecoveryPoint]:
     """Return after which segment a chain that ends with `last` begins, and the moment that it can carry on from."""
     if archive.missing(last, last):
         raise DbkeepError(
@@ -142,5 +151,5 @@ def _beginning(host: BackupHost, archive: WalArchive, last: str, at: datetime, s
         point, timeline = part.details["segment"], int(state["timeline"], 16)
         same = (part.details["system_identifier"], part.details["timeline"]) == (state["system_identifier"], timeline)
         if same and not archive.missing(point, last):
-            return archive.before(point), part.recovery_point.at
-    return archive.before(last), at
+            return archive.before(point), part.recovery_point
+    return archive.before(last), here

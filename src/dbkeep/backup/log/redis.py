@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from dbkeep.backup.clock import place
 from dbkeep.backup.log.append_only_file import Held, Position, forget, hold, settled
-from dbkeep.backup.log.slices import Slice, end_after, log_folder, slice_name, write_slice
+from dbkeep.backup.log.slices import AFTER, Slice, end_after, log_folder, started_after, write_slice
 from dbkeep.backup.manifest import StoredFile
 from dbkeep.backup.sealed_file import BLOCK, seal
 from dbkeep.backup.settings import BackupHost
@@ -47,9 +48,10 @@ def cut(host: BackupHost, newest: Slice | None) -> list[Slice]:
     continued = newest if newest and not lost else None
     start = Position.parse(continued.last) if continued else Position(held.incarnation, held.oldest, 0)
     last = Position(held.incarnation, held.last, sizes[held.last])
-    ended_at = end_after(newest, complete)
-    pieces, files = _seal(host, held, start, sizes, slice_name(ended_at))
+    ended_at, end = end_after(newest, complete)
+    pieces, files = _seal(host, held, start, sizes, place(ended_at, end.get(AFTER, "")))
     details = {"instance": backup.instance, "pieces": pieces, "tail": _tail(held.files[last.sequence], last.offset)}
+    details |= end | started_after(continued.after if continued else end.get(AFTER, ""))
     found = Slice(
         engine=ENGINE,
         host=socket.gethostname(),

@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import BusyError, hold
 from dbkeep.backup.log.slice_copies import Settled, copy_slices
-from dbkeep.backup.log.slices import LOCK, Slice, local_keys, log_folder, newest_slice, read_slice, slice_name
+from dbkeep.backup.log.slices import LOCK, Slice, local_keys, log_folder, newest_slice, read_slice
 from dbkeep.backup.manifest import read_sets, set_id_of
 from dbkeep.backup.points import FOLDER as POINTS
 from dbkeep.backup.points import copy_points
@@ -92,7 +92,13 @@ class Shipper:
 
     def _cut(self, engine: str) -> None:
         log = cast(EngineLog, import_module(f"dbkeep.backup.log.{engine}"))
-        made = log.cut(self.host, newest_slice(self.host.settings.repository, engine, self.host.settings.signing_keys))
+        newest = newest_slice(self.host.settings.repository, engine, self.host.settings.signing_keys)
+        made = log.cut(self.host, newest)
+        if newest and made and made[0].after == newest.name:
+            self.progress(
+                f"{ALERT}engine {engine}: WARNING: the clock was set back from {newest.ended_at.isoformat()} to "
+                f"{made[0].ended_at.isoformat()}: points are restored on, times after that from the next set on"
+            )
         if engine not in self._looked or engine in self._lost or any("lost" in found.details for found in made):
             self._look_for_loss(engine)
             self._looked.add(engine)
@@ -151,20 +157,18 @@ def _attempt(faults: dict[str, str], what: str, step: Callable[[], object]) -> N
 
 def lost_since_newest_set(host: BackupHost, engine: str) -> str | None:
     """Return why the log after the newest set of an engine is not continuous, None when it is or there is no set."""
-    points = [
-        parts[engine].recovery_point.at for parts in read_sets(host.sets, host.settings.signing_keys) if engine in parts
-    ]
-    if not points:
+    sets = [parts[engine] for parts in read_sets(host.sets, host.settings.signing_keys) if engine in parts]
+    if not sets:
         return None
-    newest = max(points)
+    newest = max(part.recovery_point.place for part in sets)
     repository = host.settings.repository
-    first = f"{log_folder(engine)}/{slice_name(newest)}"
+    first = f"{log_folder(engine)}/{newest}"
     for key in reversed([key for key in local_keys(repository, engine) if key >= first]):
         try:
             found = read_slice(repository, key, host.settings.signing_keys)
         except DbkeepError:
             continue  # verify names it
-        if "lost" in found.details and found.started_at > newest:
+        if "lost" in found.details and found.start > newest:
             return str(found.details["lost"])
     return None
 

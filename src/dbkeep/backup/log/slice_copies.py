@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from dbkeep.backup.log.slices import Slice, local_keys, log_folder, parse_slice, read_slice, slice_keys, slice_name
+from dbkeep.backup.log.slices import Slice, local_keys, log_folder, parse_slice, read_slice, slice_keys
 from dbkeep.backup.sealed_file import check
 from dbkeep.backup.settings import BackupHost
 from dbkeep.backup.stores.store import DirectoryStore, Store, StoreError
@@ -53,7 +52,9 @@ def copy_slices(host: BackupHost, store: Store, settled: Settled | None = None) 
 
 
 def _hour(key: str) -> str:
-    return PurePosixPath(key).name[:HOUR]
+    """Return the beginning of a slice's name up to the hour, which is of the last of the moments in it."""
+    name = PurePosixPath(key).name
+    return name[: name.rfind("_") + 1 + HOUR]
 
 
 def _copy(host: BackupHost, store: Store, key: str, there: dict[str, int]) -> None:
@@ -89,9 +90,9 @@ def read_slice_copies(store: Store, engine: str, signing_keys: Sequence[str]) ->
         yield _read_copy(store, key, signing_keys)
 
 
-def prune_slice_copies(store: DirectoryStore, engine: str, oldest_kept: datetime) -> None:
-    """Remove the slices that end before the point of the oldest set that the store keeps. Raises StoreError."""
-    limit = f"{log_folder(engine)}/{slice_name(oldest_kept)}"
+def prune_slice_copies(store: DirectoryStore, engine: str, oldest_kept: str) -> None:
+    """Remove the slices that end before the place of the oldest set that the store keeps. Raises StoreError."""
+    limit = f"{log_folder(engine)}/{oldest_kept}"
     # A record goes before its files: what is left of a slice without one is no slice.
     for key in sorted(store.sizes(f"{log_folder(engine)}/"), key=lambda key: not key.endswith(".json")):
         if key < limit:

@@ -1,20 +1,21 @@
 """Slices: sealed pieces of an engine's log, each between two positions, so that a set can be carried on to a moment.
 
 A slice is REPOSITORY/log/ENGINE/NAME.json, written last, and the files that it names beside it; in a store its keys are
-the same paths. NAME is the moment at which it ends, so that names sort by time.
+the same paths. NAME is the place at which it ends (dbkeep.backup.clock), so that names sort as slices were cut.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
 
-from dbkeep.backup.manifest import StoredFile
+from dbkeep.backup.clock import after_at, place
+from dbkeep.backup.manifest import RecoveryPoint, StoredFile
 from dbkeep.backup.signed_record import SignedRecord, parse_signed
 from dbkeep.errors import DbkeepError
 from dbkeep.files import write_atomically
@@ -24,7 +25,7 @@ FOLDER = "log"
 LOCK = ".ship.lock"
 FORMAT = 1
 SUFFIX = ".json"
-_NAME = "%Y%m%dT%H%M%S.%fZ"
+AFTER, STARTED_AFTER = "after", "started_after"
 Order = Callable[[str], Any]
 
 
@@ -34,6 +35,7 @@ class Slice(SignedRecord):
     A restore to any moment in (`started_at`, `ended_at`] needs it. With `begins_chain` what was before it is not
     continuous with it: only a set whose point is at `first` or later can be carried on by it. `files` are in the folder
     of the engine's log, `repository_files` are named by their path below the repository: files of pgBackRest.
+    `details` say in `after` and `started_after` what is in front of the two moments in their places, if anything is.
     """
 
     format: int = FORMAT
@@ -51,7 +53,17 @@ class Slice(SignedRecord):
 
     @property
     def name(self) -> str:
-        return slice_name(self.ended_at)
+        return place(self.ended_at, self.after)
+
+    @property
+    def after(self) -> str:
+        """What is in front of `ended_at` in its place: where the clock was set back, when it has not passed that."""
+        return str(self.details.get(AFTER, ""))
+
+    @property
+    def start(self) -> str:
+        """The place of `started_at`."""
+        return place(self.started_at, str(self.details.get(STARTED_AFTER, "")))
 
     @property
     def key(self) -> str:
@@ -70,14 +82,20 @@ def log_folder(engine: str) -> str:
     return f"{FOLDER}/{engine}"
 
 
-def slice_name(ended_at: datetime) -> str:
-    """Return the name of a slice that ends at an aware moment."""
-    return ended_at.astimezone(UTC).strftime(_NAME)
+def end_after(newest: Slice | None, moment: datetime) -> tuple[datetime, dict[str, str]]:
+    """Return when a slice ends that is cut at `moment` and follows on `newest`, and its details of that place.
+
+    A clock that was set back by a second or two puts no slice before another one.
+    """
+    after = after_at(newest.name if newest else None, moment)
+    if newest and after == newest.after:
+        moment = max(moment, newest.ended_at + timedelta(microseconds=1))
+    return moment, {AFTER: after} if after else {}
 
 
-def end_after(newest: Slice | None, moment: datetime) -> datetime:
-    """Return `moment`, or the first one after `newest` when a clock that was set back puts it before that."""
-    return moment if newest is None else max(moment, newest.ended_at + timedelta(microseconds=1))
+def started_after(after: str) -> dict[str, str]:
+    """Return the details of a slice that say so, if there is anything in front of the moment at which it starts."""
+    return {STARTED_AFTER: after} if after else {}
 
 
 def parse_slice(content: bytes, key: str, where: str, signing_keys: Sequence[str]) -> Slice:
@@ -166,14 +184,14 @@ def newest_slice(repository: Path, engine: str, signing_keys: Sequence[str]) -> 
 
 
 def chain_after(
-    slices: Sequence[Slice], after: str | datetime, until: str | datetime | None, order: Order = str
+    slices: Sequence[Slice], after: str | RecoveryPoint, until: str | RecoveryPoint | None, order: Order = str
 ) -> list[Slice]:
     """Return the slices that carry on from `after`, a set's point, to `until`, or to the newest when that is None.
 
     Each of the two is a position of the engine, which `order` makes comparable, or a moment. The first slice holds
     `after` or begins there. Raises DbkeepError naming the gap when they are not continuous or end before `until`.
     """
-    begun = [index for index, found in enumerate(slices) if not _later(found.first, found.started_at, after, order)]
+    begun = [index for index, found in enumerate(slices) if not _later(found.first, found.start, after, order)]
     if not begun:
         oldest = f"the oldest slice begins at {_end(slices[0].first, slices[0].started_at)}" if slices else "no slices"
         raise DbkeepError(f"the log has a gap after {_text(after)}, the point of the set: {oldest}; take a later set")
@@ -182,7 +200,7 @@ def chain_after(
         if chain and (found.begins_chain or found.first != chain[-1].last):
             raise DbkeepError(gap(chain[-1], found))
         chain.append(found)
-        if until is not None and not _later(until, until, _end_like(found, until), order):
+        if until is not None and _reaches(found, until, order):
             return chain
     if until is not None:
         end = _end(chain[-1].last, chain[-1].ended_at)
@@ -192,13 +210,15 @@ def chain_after(
     return chain
 
 
-def _end_like(found: Slice, kind: str | datetime) -> str | datetime:
-    return found.ended_at if isinstance(kind, datetime) else found.last
+def _reaches(found: Slice, until: str | RecoveryPoint, order: Order) -> bool:
+    if isinstance(until, RecoveryPoint):
+        return found.name >= until.place
+    return bool(order(found.last) >= order(until))
 
 
-def _later(position: Any, moment: Any, than: str | datetime, order: Order) -> bool:
-    if isinstance(than, datetime):
-        return bool(moment > than)
+def _later(position: str, where: str, than: str | RecoveryPoint, order: Order) -> bool:
+    if isinstance(than, RecoveryPoint):
+        return where > than.place
     return bool(order(position) > order(than))
 
 
@@ -211,21 +231,26 @@ def gap(before: Slice, after: Slice) -> str:
     )
 
 
-def _text(place: str | datetime) -> str:
-    return place.isoformat() if isinstance(place, datetime) else place
+def _text(where: str | RecoveryPoint) -> str:
+    return where.at.isoformat() if isinstance(where, RecoveryPoint) else where
 
 
 def _end(position: str, moment: datetime) -> str:
     return f"{position} ({moment.isoformat()})"
 
 
-def prune_slices(repository: Path, engine: str, oldest_kept: datetime) -> list[str]:
-    """Remove the slices that end before the point of the oldest set that is kept, and return their names.
+def newest_place(repository: Path, engine: str) -> str | None:
+    """Return where the newest slice ends, reading none."""
+    keys = local_keys(repository, engine)
+    return PurePosixPath(keys[-1]).stem if keys else None
+
+
+def prune_slices(repository: Path, engine: str, limit: str) -> list[str]:
+    """Remove the slices that end before `limit`, the place of the oldest set that is kept, and return their names.
 
     The record goes first: what is left without one is no slice. Files of pgBackRest are its own to let go.
     """
     folder = repository / log_folder(engine)
-    limit = slice_name(oldest_kept)
     gone = [path.stem for key in local_keys(repository, engine) if (path := PurePosixPath(key)).stem < limit]
     for name in gone:
         for file in sorted(folder.glob(f"{name}.*"), key=lambda file: file.suffix != SUFFIX):

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from pathlib import PurePosixPath
 
 from dbkeep.backup.log.slice_copies import read_slice_of
-from dbkeep.backup.log.slices import Slice, gap, local_keys, log_folder, slice_keys, slice_name
+from dbkeep.backup.log.slices import Slice, gap, local_keys, log_folder, slice_keys
 from dbkeep.backup.manifest import Part, read_sets
 from dbkeep.backup.sealed_file import check
 from dbkeep.backup.settings import BackupHost
@@ -40,14 +40,15 @@ def _keys(host: BackupHost, part: Part, store: Store | None) -> list[str]:
     repository, folder = host.settings.repository, log_folder(part.engine)
     keys = slice_keys(store.sizes(f"{folder}/"), part.engine) if store else local_keys(repository, part.engine)
     names = [PurePosixPath(key).stem for key in keys]
-    points = [
-        parts[part.engine].recovery_point.at
+    places = [
+        parts[part.engine].recovery_point.place
         for parts in read_sets(host.sets, host.settings.signing_keys)
         if part.engine in parts
     ]
-    later = [point for point in points if point > part.recovery_point.at]
-    end = bisect_left(names, slice_name(min(later))) + 1 if later else len(keys)
-    return keys[bisect_left(names, slice_name(part.recovery_point.at)) : end]
+    own = part.recovery_point.place
+    later = [where for where in places if where > own]
+    end = bisect_left(names, min(later)) + 1 if later else len(keys)
+    return keys[bisect_left(names, own) : end]
 
 
 def _verify(host: BackupHost, found: Slice, store: Store | None) -> list[str]:

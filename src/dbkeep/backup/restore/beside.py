@@ -26,7 +26,7 @@ from dbkeep.backup.restore.redis import loaded
 from dbkeep.backup.restore.references import as_json, compare_here
 from dbkeep.backup.restore.replay_mongodb import carry_on
 from dbkeep.backup.restore.run import engine_restore
-from dbkeep.backup.restore.target import Chosen, Target, choose
+from dbkeep.backup.restore.target import Choice, Chosen, Target, choose
 from dbkeep.backup.restore.target_postgresql import restore_files
 from dbkeep.backup.run import LOCK
 from dbkeep.backup.sealed_file import read_identities
@@ -78,29 +78,34 @@ def restore_beside(
                 progress(f"{engine}: restoring set {one.part.set_id} to {one.at.isoformat()} into {directory}")
                 (directory / engine).mkdir(mode=0o711)
                 _load(source, one, identity, directory / engine, progress)
-        observed = {
-            "target": str(target),
-            "store": store,
-            "directory": str(directory),
-            "skew_seconds": choice.skew_seconds,
-            "engines": {
-                engine: {
-                    "set_id": one.part.set_id,
-                    "slices": len(one.slices),
-                    "recovery_point": one.at.isoformat(),
-                    "redis": _directives(one) if engine == "redis" else {},
-                }
-                for engine, one in choice.engines.items()
-            },
-        }
-        write_atomically(directory / RECORD, json.dumps(observed, indent=2) + "\n", mode=0o600)
-        observed |= _look(host, directory, wanted)
+            observed = _observed(target, store, directory, choice)
+            write_atomically(directory / RECORD, json.dumps(observed, indent=2) + "\n", mode=0o600)
+            # PostgreSQL recovers with its first start, from what was fetched.
+            observed |= _look(host, directory, wanted)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     evidence = record("restore", started=started, passed=True, observed=observed)
     write(evidence, host.settings.evidence)
     return evidence
+
+
+def _observed(target: Target, store: str, directory: Path, choice: Choice) -> dict[str, Any]:
+    return {
+        "target": str(target),
+        "store": store,
+        "directory": str(directory),
+        "skew_seconds": choice.skew_seconds,
+        "engines": {
+            engine: {
+                "set_id": one.part.set_id,
+                "slices": len(one.slices),
+                "recovery_point": one.at.isoformat(),
+                "redis": _directives(one) if engine == "redis" else {},
+            }
+            for engine, one in choice.engines.items()
+        },
+    }
 
 
 def _check_folder(host: BackupHost, directory: Path) -> None:

@@ -38,12 +38,12 @@ def chain_to(host: BackupHost, part: Part, target: RecoveryPoint) -> list[Slice]
     Raises UsageError for a target before the set's point, DbkeepError for a gap or a damaged slice, by name.
     """
     point = part.recovery_point
-    if order(target.name) < order(point.name) if target.name else target.at < point.at:
+    if order(target.name) < order(point.name) if target.name else target.place < point.place:
         raise UsageError(f"mongodb: the target is before the point of set {part.set_id}; choose an earlier set")
     damaged: list[str] = []
     slices = read_slices(host.settings.repository, ENGINE, host.settings.signing_keys, damaged)
     try:
-        chain = chain_after(slices, point.name, target.name or target.at, order)
+        chain = chain_after(slices, point.name, target.name or target, order)
     except DbkeepError as error:
         raise DbkeepError("; ".join([str(error), *damaged])) from None
     for found in chain:
@@ -109,12 +109,12 @@ def _entries(host: BackupHost, chain: list[Slice], identity: str, workspace: Pat
 def _between(entries: Iterable[Entry], after: Timestamp, target: RecoveryPoint) -> Iterator[Entry]:
     last = timestamp(target.name) if target.name else None
     for entry in entries:
-        if last is not None and entry["ts"] > last:
+        # Before a clock was set back they may be of a later time than the target.
+        if entry["ts"] <= after:
+            continue
+        if entry["ts"] > last if last is not None else _wall(entry) > target.at:
             return
-        if last is None and _wall(entry) > target.at:
-            return
-        if entry["ts"] > after:
-            yield entry
+        yield entry
 
 
 def _wall(entry: Entry) -> datetime:

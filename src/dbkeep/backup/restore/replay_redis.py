@@ -41,9 +41,15 @@ def lay_out(host: BackupHost, part: Part, target: RecoveryPoint, identity: str, 
     folder.mkdir(mode=0o700, parents=True)
     base, commands = write_manifest(folder, names["appendfilename"])
     dump.rename(base)
+    last = 0
     with private(commands) as out:
-        for block in _blocks(host, slices, begin, identity, dump.with_name("slice.aof.zst")):
-            out.write(block)
+        for found in slices:
+            last = out.tell()
+            for block in _blocks(host, found, begin, identity, dump.with_name("slice.aof.zst")):
+                out.write(block)
+    if not target.name and target.after and not _has_time(commands, last):
+        # Redis writes no time until its clock has passed the last one: nothing says what of the slice was before.
+        os.truncate(commands, last)
     if target.name:
         _cut_behind(commands, target.name, settings)
     else:
@@ -52,7 +58,7 @@ def lay_out(host: BackupHost, part: Part, target: RecoveryPoint, identity: str, 
 
 def slices_between(host: BackupHost, part: Part, target: RecoveryPoint) -> list[Slice]:
     """Return the slices that carry a set on to `target`; raises DbkeepError naming the gap between them."""
-    if target.at < part.recovery_point.at:
+    if target.place < part.recovery_point.place:
         moment = part.recovery_point.at.isoformat()
         raise DbkeepError(
             f"redis: set {part.set_id} is of {moment}, after {target.at.isoformat()}; take an earlier set"
@@ -65,24 +71,31 @@ def slices_between(host: BackupHost, part: Part, target: RecoveryPoint) -> list[
         position = Position.parse(text)
         return ranks.get(position.incarnation, -1), position.sequence, position.offset
 
-    return chain_after(slices, part.recovery_point.name, target.at, order)
+    return chain_after(slices, part.recovery_point.name, target, order)
 
 
-def _blocks(host: BackupHost, slices: list[Slice], begin: Position, identity: str, packed: Path) -> Iterator[bytes]:
-    """Yield the bytes that were appended from `begin` on."""
+def _blocks(host: BackupHost, found: Slice, begin: Position, identity: str, packed: Path) -> Iterator[bytes]:
+    """Yield the bytes of a slice that were appended from `begin` on."""
     folder = host.settings.repository / log_folder(ENGINE)
-    for found in slices:
-        stored = {file.name: file for file in found.files}
-        for piece in found.details["pieces"]:
-            skip = begin.offset - piece["from"] if piece["sequence"] == begin.sequence else 0
-            if piece["sequence"] < begin.sequence or piece["to"] - piece["from"] <= skip:
-                continue
-            unseal(folder, stored[piece["file"]], packed, identity)
-            with inflate(packed) as stream:
-                stream.read(max(0, skip))
-                while block := stream.read(BLOCK):
-                    yield block
-            packed.unlink()
+    stored = {file.name: file for file in found.files}
+    for piece in found.details["pieces"]:
+        skip = begin.offset - piece["from"] if piece["sequence"] == begin.sequence else 0
+        if piece["sequence"] < begin.sequence or piece["to"] - piece["from"] <= skip:
+            continue
+        unseal(folder, stored[piece["file"]], packed, identity)
+        with inflate(packed) as stream:
+            stream.read(max(0, skip))
+            while block := stream.read(BLOCK):
+                yield block
+        packed.unlink()
+
+
+def _has_time(path: Path, begin: int) -> bool:
+    """Say whether the server noted a time behind `begin`."""
+    if path.stat().st_size <= begin:
+        return False
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"#TS:", begin) >= 0
 
 
 def _cut_behind(path: Path, name: str, settings: RedisSettings) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
+from dbkeep.backup.clock import after_of, is_crossed, place
 from dbkeep.backup.log.slice_copies import read_slice_of
-from dbkeep.backup.log.slices import Slice, chain_after, log_folder, slice_keys, slice_name
+from dbkeep.backup.log.slices import Slice, chain_after, local_keys, log_folder, slice_keys
 from dbkeep.backup.manifest import NEWEST, Part, RecoveryPoint, newest, read_part, read_sets
 from dbkeep.backup.points import fences_of, find_points
 from dbkeep.backup.settings import LOCAL, BackupHost
@@ -119,31 +120,47 @@ def _parts(host: BackupHost, store: Store | None) -> list[Part]:
 
 
 def _carried(host: BackupHost, store: Store | None, parts: Sequence[Part], engine: str, point: RecoveryPoint) -> Chosen:
-    before = [part for part in parts if part.engine == engine and part.recovery_point.at <= point.at]
+    own = sorted((part for part in parts if part.engine == engine), key=lambda part: part.recovery_point.place)
+    keys = _slice_keys(host, store, engine)
+    if not point.name:
+        places = sorted([*map(_place, keys), *(part.recovery_point.place for part in own)])
+        point = point.model_copy(update={"after": after_of(places, point.at)})
+    before = [part for part in own if part.recovery_point.place <= point.place]
     if not before:
         raise UsageError(
             f"{engine}: no set is before {point.at.isoformat()}; the earliest moment is that of the first set "
             "(`dbkeep backup list`)"
         )
-    part = max(before, key=lambda part: part.recovery_point.at)
-    after = part.recovery_point.at
-    found = slices_between(host, store, engine, after - MARGIN, point.at)
+    part = before[-1]
+    begin = part.recovery_point
+    if not point.name and is_crossed(begin.place, point.after, point.at):
+        raise UsageError(
+            f"{engine}: the clock was set back after set {part.set_id} was taken, and nothing can be restored by its "
+            f"time until a later set: choose a point (`dbkeep backup points`) or a moment after the next set"
+        )
+    found = _slices(host, store, keys, place(begin.at - MARGIN, begin.after), point.place)
     try:
-        chain = chain_after(found, after, point.at)
+        chain = chain_after(found, begin, point)
     except DbkeepError as error:
         raise DbkeepError(f"{engine}: from set {part.set_id} on: {error}") from None
     return Chosen(part, point, tuple(chain), tuple(found[: found.index(chain[0])]))
 
 
-def slices_between(host: BackupHost, store: Store | None, engine: str, after: datetime, until: datetime) -> list[Slice]:
-    """Return an engine's slices that end at `after` or later, oldest first, up to the first that ends after `until`.
+def _place(key: str) -> str:
+    return PurePosixPath(key).stem
 
-    Their names say when they end, so that no other record is read. Raises DbkeepError for one that is damaged.
+
+def _slice_keys(host: BackupHost, store: Store | None, engine: str) -> list[str]:
+    if store is None:
+        return local_keys(host.settings.repository, engine)
+    return slice_keys(store.sizes(f"{log_folder(engine)}/"), engine)
+
+
+def _slices(host: BackupHost, store: Store | None, keys: Sequence[str], after: str, until: str) -> list[Slice]:
+    """Return the slices that end at `after` or later, oldest first, up to the first that ends after `until`.
+
+    Their names say where they end, so that no other record is read. Raises DbkeepError for one that is damaged.
     """
-    repository = host.settings.repository
-    folder = log_folder(engine)
-    there = store.sizes(f"{folder}/") if store else [f"{folder}/{p.name}" for p in (repository / folder).glob("*")]
-    keys = slice_keys(there, engine)
-    names = [PurePosixPath(key).stem for key in keys]
-    wanted = keys[bisect_left(names, slice_name(after)) : bisect_right(names, slice_name(until)) + 1]
+    names = [_place(key) for key in keys]
+    wanted = keys[bisect_left(names, after) : bisect_right(names, until) + 1]
     return [read_slice_of(host, store, key) for key in wanted]

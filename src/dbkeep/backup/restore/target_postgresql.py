@@ -23,7 +23,7 @@ def goal_of(host: BackupHost, part: Part, target: RecoveryPoint | None) -> Goal:
     own = Goal("name", part.recovery_point.name, part.details["timeline"])
     if target is None or target == part.recovery_point:
         return own
-    if target.at < part.recovery_point.at:
+    if target.place < part.recovery_point.place:
         raise UsageError(
             f"postgresql: {target.at.isoformat()} is before the point of set {part.set_id}, "
             f"{part.recovery_point.at.isoformat()}; take an earlier set"
@@ -71,7 +71,7 @@ def _chain(host: BackupHost, part: Part, target: RecoveryPoint) -> tuple[Slice, 
     damaged: list[str] = []
     slices = read_slices(host.settings.repository, part.engine, host.settings.signing_keys, damaged)
     try:
-        chain = chain_after(slices, part.recovery_point.at, target.at)
+        chain = chain_after(slices, part.recovery_point, target)
     except DbkeepError as error:
         raise DbkeepError("; ".join([str(error), *damaged])) from None
     for found in chain:

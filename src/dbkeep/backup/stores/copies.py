@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, cast
 
 from dbkeep.backup import points
-from dbkeep.backup.clock import in_order
 from dbkeep.backup.job import Progress
 from dbkeep.backup.lock import hold
 from dbkeep.backup.log.slice_copies import copy_slices, prune_slice_copies, read_slice_copies
@@ -123,11 +122,10 @@ def _prune_log_copies(host: BackupHost, store: DirectoryStore) -> None:
     kept = read_copies(store, host.settings.signing_keys, damaged)
     if damaged or not kept:
         return
-    points.prune_copies(host, store, kept[0].recovery_point.at)
-    for engine in host.engines:
-        own = [part.recovery_point.at for part in kept if part.engine == engine]
-        if own:
-            prune_slice_copies(store, engine, own[0])
+    oldest = points.oldest_places(kept)
+    points.prune_copies(host, store, oldest)
+    for engine in oldest.keys() & set(host.engines):
+        prune_slice_copies(store, engine, oldest[engine])
 
 
 def copy_part(host: BackupHost, store: Store, part: Part, there: Mapping[str, int]) -> dict[str, int]:
@@ -187,7 +185,7 @@ def read_copies(store: Store, signing_keys: Sequence[str], damaged: list[str] | 
             raise
         except DbkeepError as error:
             (damaged if damaged is not None else []).append(str(error))
-    return sorted(parts, key=lambda part: in_order(part.recovery_point.at))
+    return sorted(parts, key=lambda part: part.recovery_point.order)
 
 
 def newest_copy(store: Store, engines: tuple[str, ...], signing_keys: Sequence[str]) -> str:
@@ -250,11 +248,11 @@ def prune_copies(host: BackupHost, store: DirectoryStore) -> list[str]:
             if name[0] not in gone and name[1] == "postgresql"
         ]
         needed = {stored.name for part in staying for stored in part.stored_files()}
-        since = min((part.recovery_point.at for part in staying), default=None)
+        since = min((part.recovery_point.place for part in staying), default=None)
         needed |= {
             stored.name
             for found in read_slice_copies(store, "postgresql", host.settings.signing_keys)
-            if since is not None and found.ended_at >= since
+            if since is not None and found.name >= since
             for stored in found.repository_files
         }
         for key in store.sizes("postgresql/").keys() - needed:

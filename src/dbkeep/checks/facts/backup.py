@@ -13,7 +13,7 @@ from typing import Any
 from dbkeep import evidence
 from dbkeep.backup import manifest
 from dbkeep.backup.catalog import score_here, stores
-from dbkeep.backup.clock import in_order, is_past
+from dbkeep.backup.clock import is_past
 from dbkeep.backup.drill.history import drilled_point
 from dbkeep.backup.log.ship import STATE
 from dbkeep.backup.log.slices import newest_slice
@@ -68,7 +68,7 @@ def _newest(engine: str, sets: list[dict[str, manifest.Part]], host: BackupHost)
     parts = [parts[engine] for parts in sets if engine in parts]
     if not parts:
         return None
-    part = max(parts, key=lambda part: in_order(part.recovery_point.at))
+    part = max(parts, key=lambda part: part.recovery_point.order)
     folder = host.sets / part.set_id / engine
     return {
         "set_id": part.set_id,
@@ -145,7 +145,7 @@ def _last_run(folder: Path) -> dict[str, Any] | None:
 
 def _points(host: BackupHost) -> dict[str, Any]:
     """Return how often a point is set, and the newest one's age, engines and skew."""
-    newest = max(read_points(host), key=lambda point: point.at, default=None)
+    newest = max(read_points(host), key=lambda point: point.place, default=None)
     return {
         "every_minutes": host.settings.point_minutes,
         "newest": newest
