@@ -1,6 +1,6 @@
 """Conversations without a message have their time of creation as last_message_at, by which lists are ordered."""
 
-from dbkeep.mongodb.batches import Batches
+from dbkeep.mongodb.migrations.batches import Batches
 
 WITHOUT = {"last_message_at": {"$exists": False}}
 # A conversation that nobody spoke in, as this migration and the API leave it.

@@ -8,9 +8,9 @@ import click
 
 from dbkeep.commands.exchange import answer, read_request
 from dbkeep.engines import engine, required_settings
-from dbkeep.mongodb import history as mongodb_history
+from dbkeep.mongodb.migrations import history as mongodb_history
 from dbkeep.plan import Change
-from dbkeep.postgresql import history as postgresql_history
+from dbkeep.postgresql.migrations import history as postgresql_history
 
 
 @click.group("migrate")

@@ -15,7 +15,7 @@ from dbkeep.engines import declared_state
 from dbkeep.environment import checkout, read_environment
 from dbkeep.errors import UsageError
 from dbkeep.postgresql import Declared, read_declared
-from dbkeep.postgresql.locks import remarks
+from dbkeep.postgresql.migrations.locks import remarks
 from dbkeep.postgresql.models import Migration
 from dbkeep.remote import call
 

@@ -17,9 +17,9 @@ from dbkeep.mongodb import inspect as _inspect
 from dbkeep.mongodb import members as _members
 from dbkeep.mongodb import questions as _questions
 from dbkeep.mongodb import statements
-from dbkeep.mongodb.batches import Pace
-from dbkeep.mongodb.migration_lock import MigrationLock
 from dbkeep.mongodb.migrations import Migrator
+from dbkeep.mongodb.migrations.batches import Pace
+from dbkeep.mongodb.migrations.lock import MigrationLock
 from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Change, Plan, Risk
 from dbkeep.plan import apply as apply_plan

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from dbkeep.declared import Lines, line_of, read_model, read_yaml
 from dbkeep.errors import DeclaredError
-from dbkeep.mongodb import json_schema, migration_files
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb import json_schema
+from dbkeep.mongodb.migrations import files as migration_files
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.models import Access, Collection, Declared, Index, Server, View
 
 # What a service may inherit. Every other built-in role reaches whole databases (CIS MongoDB 3.1, 3.2).

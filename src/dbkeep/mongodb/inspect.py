@@ -15,7 +15,7 @@ from pymongo.errors import ConnectionFailure, OperationFailure
 from pymongo.saslprep import saslprep
 
 from dbkeep.mongodb.connect import LOGON_REFUSED, Client, Document, administrator, client, of_member
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.statements import FULL_MEMBER
 from dbkeep.settings import MongoDBSettings
 

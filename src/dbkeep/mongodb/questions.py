@@ -13,9 +13,9 @@ from typing import Any
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from dbkeep.mongodb.connect import Client, Document, describe
-from dbkeep.mongodb.diff_access import role_differs
-from dbkeep.mongodb.diff_collections import validation_differs, view_differs
-from dbkeep.mongodb.diff_indexes import holds_other_keys, index_differs
+from dbkeep.mongodb.diff.access import role_differs
+from dbkeep.mongodb.diff.collections import validation_differs, view_differs
+from dbkeep.mongodb.diff.indexes import holds_other_keys, index_differs
 from dbkeep.mongodb.findings import Findings, Offenders
 from dbkeep.mongodb.inspect import Live, LiveCollection, known_actions
 from dbkeep.mongodb.models import Collection, Declared, Index

@@ -10,14 +10,16 @@ import psycopg
 from dbkeep import plan as plans
 from dbkeep.errors import DbkeepError
 from dbkeep.plan import Change, Plan
-from dbkeep.postgresql import apply_lock, context_keys, diff_settings, inspect, inspect_settings, migrations, server
+from dbkeep.postgresql import apply_lock, context_keys, inspect, migrations, server
 from dbkeep.postgresql.connect import BRIEF_SESSION, MAINTENANCE, Connection, DatabaseMissingError, advice, connect
 from dbkeep.postgresql.context_keys import WriteKey
 from dbkeep.postgresql.declared import read as read_declared
 from dbkeep.postgresql.diff import Normal, diff
+from dbkeep.postgresql.diff import settings as diff_settings
+from dbkeep.postgresql.inspect import settings as inspect_settings
+from dbkeep.postgresql.migrations.patience import patiently
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.normalise import normalise
-from dbkeep.postgresql.patience import patiently
 from dbkeep.postgresql.statements import Operation, RunMigration
 from dbkeep.settings import PostgreSQLSettings
 

@@ -12,7 +12,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from dbkeep.errors import DeclaredError
-from dbkeep.postgresql import migration_rules, source
+from dbkeep.postgresql import source
+from dbkeep.postgresql.migrations import rules as migration_rules
 from dbkeep.postgresql.models import Migration, Policy, Roles, Routine, Scope, View
 
 # With an empty one a type would be looked for among the caller's temporary ones first (manual, "search_path").

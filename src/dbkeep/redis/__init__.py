@@ -15,7 +15,7 @@ from dbkeep.redis.connect import connect, errors_as_lines
 from dbkeep.redis.declared import ADMIN, Declared
 from dbkeep.redis.declared import read as read_declared
 from dbkeep.redis.diff import diff
-from dbkeep.redis.diff_settings import KINDS, Rejection
+from dbkeep.redis.diff.settings import KINDS, Rejection
 from dbkeep.redis.inspect import LiveInstance, count_keys, inspect
 from dbkeep.redis.passwords import require_passwords, with_administrator
 from dbkeep.redis.server import server as server_of

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dbkeep.errors import DbkeepError, UsageError
 from dbkeep.redis.declared import HOST_DIRECTIVES
-from dbkeep.redis.diff_settings import Rejection
+from dbkeep.redis.diff.settings import Rejection
 from dbkeep.redis.statements import read_configuration
 from dbkeep.sandbox import redis as sandbox
 from dbkeep.settings import RedisServer, RedisSettings

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dbkeep.mongodb import history
 from dbkeep.mongodb.connect import Client
+from dbkeep.mongodb.migrations import history
 from dbkeep.mongodb.models import Declared, Migration
 from dbkeep.settings import MongoDBSettings
 

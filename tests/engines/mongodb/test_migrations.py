@@ -11,9 +11,9 @@ from bson import ObjectId
 
 from dbkeep import mongodb as engine
 from dbkeep.errors import UsageError
-from dbkeep.mongodb import history
-from dbkeep.mongodb.batches import Pace
 from dbkeep.mongodb.connect import Client, connect
+from dbkeep.mongodb.migrations import history
+from dbkeep.mongodb.migrations.batches import Pace
 from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError, Risk
 from dbkeep.sandbox import mongodb as sandbox

@@ -13,11 +13,11 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from dbkeep.errors import UsageError
-from dbkeep.mongodb import history
-from dbkeep.mongodb.batches import Pace
 from dbkeep.mongodb.connect import Client, connect
 from dbkeep.mongodb.connect import client as client_of
-from dbkeep.mongodb.migration_lock import LOCK, RECORDS
+from dbkeep.mongodb.migrations import history
+from dbkeep.mongodb.migrations.batches import Pace
+from dbkeep.mongodb.migrations.lock import LOCK, RECORDS
 from dbkeep.mongodb.models import Declared
 from dbkeep.plan import ApplyError
 from dbkeep.sandbox import mongodb as sandbox
@@ -42,8 +42,9 @@ def client(running: MongoDBSettings) -> Iterator[Client]:
 
 KILLED = """
 import os, signal, sys
-from dbkeep.mongodb import history, migration_lock
-from dbkeep.mongodb.batches import Pace
+from dbkeep.mongodb.migrations import history
+from dbkeep.mongodb.migrations import lock as migration_lock
+from dbkeep.mongodb.migrations.batches import Pace
 from dbkeep.mongodb.models import Declared
 from dbkeep.settings import MongoDBSettings
 migration_lock.LEASE_SECONDS = 2

@@ -11,7 +11,7 @@ from dbkeep import mongodb as engine
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.inspect import Live, inspect
 from dbkeep.mongodb.json_schema import field_paths
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.models import Collection, View
 from dbkeep.mongodb.prove import budget as budgets
 from dbkeep.mongodb.prove import registry, server

@@ -17,7 +17,7 @@ from bson import ObjectId
 from dbkeep import mongodb as engine
 from dbkeep.errors import UsageError
 from dbkeep.mongodb.connect import Client, connect
-from dbkeep.mongodb.migration_lock import LOCK, RECORDS
+from dbkeep.mongodb.migrations.lock import LOCK, RECORDS
 from dbkeep.mongodb.models import Collection, Declared
 from dbkeep.plan import ApplyError, Change, Plan
 from dbkeep.sandbox import mongodb as sandbox
@@ -187,7 +187,7 @@ def test_history_that_contradicts_the_files_is_refused_and_nothing_changes(serve
 KILLED = """
 import json, os, signal, sys
 from dbkeep import mongodb
-from dbkeep.mongodb import migration_lock
+from dbkeep.mongodb.migrations import lock as migration_lock
 from dbkeep.mongodb.models import Collection, Declared
 from dbkeep.settings import MongoDBSettings
 migration_lock.LEASE_SECONDS = 2

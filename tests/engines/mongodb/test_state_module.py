@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dbkeep.mongodb.connect import Client, connect
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.models import Declared
 from dbkeep.sandbox import mongodb as sandbox
 from dbkeep.settings import MongoDBSettings

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from dbkeep.plan import Risk
-from dbkeep.postgresql import locks
+from dbkeep.postgresql.migrations import locks
 
 Connect = Callable[..., psycopg.Connection[tuple[Any, ...]]]
 STATEMENTS = [

@@ -12,8 +12,8 @@ from dbkeep import postgresql
 from dbkeep.plan import ApplyError
 from dbkeep.postgresql import Declared
 from dbkeep.postgresql.configuration import drop_in, server_settings
-from dbkeep.postgresql.diff_settings import canonical
-from dbkeep.postgresql.inspect_settings import inspect
+from dbkeep.postgresql.diff.settings import canonical
+from dbkeep.postgresql.inspect.settings import inspect
 from dbkeep.sandbox import postgresql as sandbox
 from dbkeep.settings import PostgreSQLAccess
 

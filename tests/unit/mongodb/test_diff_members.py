@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbkeep.mongodb.diff_members import member_changes
+from dbkeep.mongodb.diff.members import member_changes
 from dbkeep.mongodb.inspect import LiveMember
 from dbkeep.mongodb.statements import COPY, FULL_MEMBER
 from dbkeep.plan import Risk

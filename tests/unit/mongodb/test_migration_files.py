@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dbkeep.errors import DeclaredError
-from dbkeep.mongodb.migration_files import read
+from dbkeep.mongodb.migrations.files import read
 
 GOOD = '''"""Fill a field.
 

@@ -12,10 +12,10 @@ from dbkeep.plan import Change
 from dbkeep.postgresql import read_declared, scram
 from dbkeep.postgresql.diff import Normal, diff
 from dbkeep.postgresql.inspect import Grant, Live, LiveFunction, LivePolicy, LiveRelation, LiveRole, Membership
-from dbkeep.postgresql.inspect_others import LiveExtension, Others
+from dbkeep.postgresql.inspect.others import LiveExtension, Others
 from dbkeep.postgresql.models import Declared, Grants
 from dbkeep.postgresql.shape import Recorded
-from dbkeep.postgresql.tables import Tables
+from dbkeep.postgresql.shape.tables import Tables
 
 DECLARED = read_declared(Path(__file__).parents[3])
 SECRETS = {name: f"secret of {name}" for name, role in DECLARED.roles.items() if role.login}

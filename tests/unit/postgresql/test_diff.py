@@ -20,7 +20,7 @@ from dbkeep.postgresql.inspect import (
     LiveRole,
     Membership,
 )
-from dbkeep.postgresql.tables import Tables
+from dbkeep.postgresql.shape.tables import Tables
 
 Changes = Callable[[Live], list[Change]]
 

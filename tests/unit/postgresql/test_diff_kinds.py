@@ -10,7 +10,7 @@ import pytest
 
 from dbkeep.plan import Change
 from dbkeep.postgresql.inspect import Grant, Live, Membership
-from dbkeep.postgresql.inspect_others import LiveExtension, LiveObject
+from dbkeep.postgresql.inspect.others import LiveExtension, LiveObject
 
 CASES: list[tuple[str, Callable[[Live], dict[str, Any]], list[tuple[str, str, str]]]] = [
     (

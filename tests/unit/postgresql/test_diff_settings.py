@@ -8,8 +8,8 @@ from pathlib import Path
 from dbkeep.plan import Risk
 from dbkeep.postgresql import read_declared
 from dbkeep.postgresql.configuration import drop_in, drop_ins
-from dbkeep.postgresql.diff_settings import diff
-from dbkeep.postgresql.inspect_settings import Line, LiveConfiguration, LiveSetting
+from dbkeep.postgresql.diff.settings import diff
+from dbkeep.postgresql.inspect.settings import Line, LiveConfiguration, LiveSetting
 from dbkeep.postgresql.server import ResetSetting, Restart, WriteFile
 from dbkeep.settings import PostgreSQLServer, PostgreSQLSettings
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from dbkeep.plan import Change, Risk
-from dbkeep.postgresql.broken_rows import Broken
-from dbkeep.postgresql.diff_tables import tables
+from dbkeep.postgresql.diff.tables import tables
 from dbkeep.postgresql.shape import Part, Recorded, Shape, differences
-from dbkeep.postgresql.tables import Tables
+from dbkeep.postgresql.shape.broken_rows import Broken
+from dbkeep.postgresql.shape.tables import Tables
 
 TABLE = Part({"kind": "r", "persistence": "p", "options": [], "parents": [], "children": []})
 COLUMN = Part(

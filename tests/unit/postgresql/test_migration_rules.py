@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dbkeep.errors import DeclaredError
-from dbkeep.postgresql import migration_rules, read_declared
+from dbkeep.postgresql import read_declared
+from dbkeep.postgresql.migrations import rules as migration_rules
 
 ROOT = Path(__file__).parents[3]
 BUILD = "-- transactional: false\n\nCREATE INDEX CONCURRENTLY i ON chat.users (id);\n"

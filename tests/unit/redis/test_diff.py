@@ -12,7 +12,7 @@ from dbkeep.redis import read_declared, users
 from dbkeep.redis.acl import expected
 from dbkeep.redis.defaults import defaults
 from dbkeep.redis.diff import diff
-from dbkeep.redis.diff_settings import Rejection
+from dbkeep.redis.diff.settings import Rejection
 from dbkeep.redis.inspect import LiveInstance
 from dbkeep.redis.server import Server
 from dbkeep.redis.statements import configuration_file, directives

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, Target, actions, named
 from dbkeep.mongodb.prove.trials import COLLECTION, DATABASE, NOBODY, Trial, trials
 from dbkeep.mongodb.prove.world import World

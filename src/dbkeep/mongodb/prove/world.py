@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from chat_api.stores.mongodb import MongoDB
 from dbkeep.mongodb.connect import Client, Document, describe
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.models import Collection, Declared
 from dbkeep.mongodb.prove.attempts import Attempt, attempt
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, actions_on, declared_privileges

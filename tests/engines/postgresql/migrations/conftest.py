@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from dbkeep import postgresql
-from dbkeep.postgresql import Declared, history, patience, shape
+from dbkeep.postgresql import Declared, shape
+from dbkeep.postgresql.migrations import history, patience
 from dbkeep.postgresql.models import Migration
 from dbkeep.sandbox import postgresql as sandbox
 from dbkeep.settings import PostgreSQLSettings

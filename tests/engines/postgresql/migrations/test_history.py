@@ -7,7 +7,8 @@ import pytest
 from dbkeep import postgresql
 from dbkeep.errors import UsageError
 from dbkeep.plan import ApplyError
-from dbkeep.postgresql import Declared, history, shape
+from dbkeep.postgresql import Declared, shape
+from dbkeep.postgresql.migrations import history
 from dbkeep.settings import PostgreSQLSettings
 
 from .conftest import Session, exists, live, recorded, states, with_migration

@@ -11,14 +11,16 @@ import pytest
 from dbkeep import postgresql
 from dbkeep.errors import DbkeepError
 from dbkeep.plan import ApplyError
-from dbkeep.postgresql import Declared, history, patience
+from dbkeep.postgresql import Declared
+from dbkeep.postgresql.migrations import history, patience
 from dbkeep.settings import PostgreSQLSettings
 
 from .conftest import Session, exists, open_session, recorded, states, wait_for, with_migration
 
 UP = """
 import json, sys
-from dbkeep.postgresql import Declared, history
+from dbkeep.postgresql import Declared
+from dbkeep.postgresql.migrations import history
 from dbkeep.settings import PostgreSQLSettings
 settings, declared = json.load(sys.stdin)
 history.up(PostgreSQLSettings(**settings), Declared.model_validate(declared))

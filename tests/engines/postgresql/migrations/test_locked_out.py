@@ -10,7 +10,8 @@ import pytest
 
 from dbkeep.errors import UsageError
 from dbkeep.plan import ApplyError
-from dbkeep.postgresql import Declared, history, patience
+from dbkeep.postgresql import Declared
+from dbkeep.postgresql.migrations import history, patience
 from dbkeep.settings import PostgreSQLSettings
 
 from .conftest import Session, exists, live, open_session, recorded, wait_for, with_migration

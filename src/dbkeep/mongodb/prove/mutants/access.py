@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dbkeep.mongodb import statements
 from dbkeep.mongodb.connect import Document
-from dbkeep.mongodb.diff_access import ITERATIONS
+from dbkeep.mongodb.diff.access import ITERATIONS
 from dbkeep.mongodb.models import Role, User
 from dbkeep.mongodb.prove.mutants.mutant import Ground, Mutant
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, Target

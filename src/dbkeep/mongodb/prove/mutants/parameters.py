@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbkeep.mongodb import statements
-from dbkeep.mongodb.diff_access import ITERATIONS
+from dbkeep.mongodb.diff.access import ITERATIONS
 from dbkeep.mongodb.prove.mutants.mutant import Ground, Mutant
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION
 from dbkeep.mongodb.statements import Command

@@ -11,7 +11,7 @@ from bson import Binary
 from pymongo.errors import OperationFailure
 
 from dbkeep.mongodb.connect import Document
-from dbkeep.mongodb.diff_access import ITERATIONS
+from dbkeep.mongodb.diff.access import ITERATIONS
 from dbkeep.mongodb.prove.attempts import LOGON_REFUSED, UNAUTHORIZED, Attempt, attempt
 from dbkeep.mongodb.prove.probe import probe
 from dbkeep.mongodb.prove.trials import NOBODY, NOTHING, ONE_UPDATE

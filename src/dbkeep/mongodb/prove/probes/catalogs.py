@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from dbkeep.mongodb import normalise
 from dbkeep.mongodb.connect import Document
-from dbkeep.mongodb.diff_collections import validation_differs, view_differs
-from dbkeep.mongodb.diff_indexes import PRIMARY_KEY, index_differs
+from dbkeep.mongodb.diff.collections import validation_differs, view_differs
+from dbkeep.mongodb.diff.indexes import PRIMARY_KEY, index_differs
 from dbkeep.mongodb.inspect import SERVERS_OWN, LiveCollection
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.prove import matrix
 from dbkeep.mongodb.prove.attempts import first_batch
 from dbkeep.mongodb.prove.privileges import ADMINISTRATION, Target, actions

@@ -11,7 +11,7 @@ from typing import Any
 from dbkeep.plan import Change, Risk
 from dbkeep.postgresql import hba
 from dbkeep.postgresql.configuration import drop_in, drop_ins
-from dbkeep.postgresql.inspect_settings import Line, LiveConfiguration, LiveSetting
+from dbkeep.postgresql.inspect.settings import Line, LiveConfiguration, LiveSetting
 from dbkeep.postgresql.models import Declared
 from dbkeep.postgresql.server import Operation, Reload, ResetSetting, Restart, WriteFile
 from dbkeep.settings import PostgreSQLSettings

@@ -13,9 +13,9 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb import connect as _connect
-from dbkeep.mongodb.batches import Batches, Pace, transact
 from dbkeep.mongodb.connect import Client, Document
-from dbkeep.mongodb.migration_lock import RECORDS, MigrationLock
+from dbkeep.mongodb.migrations.batches import Batches, Pace, transact
+from dbkeep.mongodb.migrations.lock import RECORDS, MigrationLock
 from dbkeep.mongodb.models import Migration
 from dbkeep.mongodb.statements import RunMigration
 

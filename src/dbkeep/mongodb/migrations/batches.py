@@ -17,7 +17,7 @@ from pymongo.read_concern import ReadConcern
 
 from dbkeep.errors import DbkeepError
 from dbkeep.mongodb.connect import Client, Document
-from dbkeep.mongodb.migration_lock import RECORDS, MigrationLock
+from dbkeep.mongodb.migrations.lock import RECORDS, MigrationLock
 
 BATCH = 1000
 LAG_SECONDS = 10.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dbkeep.postgresql import broken_rows, shape
-from dbkeep.postgresql.broken_rows import Broken
+from dbkeep.postgresql import shape
 from dbkeep.postgresql.connect import Connection
-from dbkeep.postgresql.shape import Key, Recorded, Shape
+from dbkeep.postgresql.shape import Key, Recorded, Shape, broken_rows
+from dbkeep.postgresql.shape.broken_rows import Broken
 
 
 @dataclass(frozen=True, slots=True)

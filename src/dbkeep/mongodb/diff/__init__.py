@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dbkeep.mongodb import normalise, statements
-from dbkeep.mongodb.diff_access import role_changes, undeclared_access, user_changes
-from dbkeep.mongodb.diff_collections import collection_changes, view_changes
-from dbkeep.mongodb.diff_members import member_changes
-from dbkeep.mongodb.diff_migrations import migration_changes
+from dbkeep.mongodb.diff.access import role_changes, undeclared_access, user_changes
+from dbkeep.mongodb.diff.collections import collection_changes, view_changes
+from dbkeep.mongodb.diff.members import member_changes
+from dbkeep.mongodb.diff.migrations import migration_changes
 from dbkeep.mongodb.findings import Findings
 from dbkeep.mongodb.inspect import Live, LiveParameter
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.models import Declared, Parameter
 from dbkeep.mongodb.statements import change
 from dbkeep.plan import Change, Risk

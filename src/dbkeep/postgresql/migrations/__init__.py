@@ -23,11 +23,12 @@ from yoyo.connections import parse_uri
 from yoyo.exceptions import BadMigration
 
 from dbkeep.errors import DbkeepError
-from dbkeep.postgresql import migration_rules, shape
+from dbkeep.postgresql import shape
 from dbkeep.postgresql.connect import SHORT_WAIT, Connection, one_line
-from dbkeep.postgresql.migration_rules import Concurrent
+from dbkeep.postgresql.migrations import rules as migration_rules
+from dbkeep.postgresql.migrations.patience import PASSING, patiently
+from dbkeep.postgresql.migrations.rules import Concurrent
 from dbkeep.postgresql.models import MIGRATION_SCHEMA, Migration
-from dbkeep.postgresql.patience import PASSING, patiently
 from dbkeep.postgresql.shape import Shape
 from dbkeep.postgresql.statements import RunMigration
 from dbkeep.settings import PostgreSQLSettings

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from psycopg import sql
 
 from dbkeep.plan import Change, Risk
-from dbkeep.postgresql import locks, statements
+from dbkeep.postgresql import statements
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.connect import MAINTENANCE
 from dbkeep.postgresql.inspect import Live, LivePolicy
+from dbkeep.postgresql.migrations import locks
 from dbkeep.postgresql.models import MIGRATION_TABLES, Declared, Migration, Policy, View
 from dbkeep.postgresql.statements import RunMigration
 

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from dbkeep.postgresql.connect import Connection
 from dbkeep.postgresql.models import MIGRATION_SCHEMA
-from dbkeep.postgresql.shape_catalog import SHAPE
+from dbkeep.postgresql.shape.catalog import SHAPE
 
 SHAPE_TABLE = f"""
 CREATE TABLE IF NOT EXISTS {MIGRATION_SCHEMA}.shape (

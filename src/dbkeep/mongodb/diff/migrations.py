@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dbkeep.mongodb.inspect import LiveCollection, LiveMigration
-from dbkeep.mongodb.migration_lock import RECORDS
+from dbkeep.mongodb.migrations.lock import RECORDS
 from dbkeep.mongodb.models import Declared, Migration
 from dbkeep.mongodb.statements import ENGINE, RunMigration
 from dbkeep.plan import Change, Risk

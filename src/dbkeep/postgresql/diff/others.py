@@ -10,7 +10,7 @@ from dbkeep.plan import Change, Risk
 from dbkeep.postgresql import statements
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.inspect import Live
-from dbkeep.postgresql.inspect_others import LiveExtension, LiveObject
+from dbkeep.postgresql.inspect.others import LiveExtension, LiveObject
 from dbkeep.postgresql.models import Declared
 
 # Kinds whose objects use functions and relations, and are dropped before them. All other kinds are used by them.

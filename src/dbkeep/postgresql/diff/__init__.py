@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dbkeep.plan import Change
-from dbkeep.postgresql import diff_functions, diff_grants, diff_objects, diff_others, diff_roles, diff_tables
+from dbkeep.postgresql.diff import functions as diff_functions
+from dbkeep.postgresql.diff import grants as diff_grants
+from dbkeep.postgresql.diff import objects as diff_objects
+from dbkeep.postgresql.diff import others as diff_others
+from dbkeep.postgresql.diff import roles as diff_roles
+from dbkeep.postgresql.diff import tables as diff_tables
 from dbkeep.postgresql.inspect import Live, LivePolicy
 from dbkeep.postgresql.models import Declared
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dbkeep.plan import Change, Risk
-from dbkeep.redis import diff_settings, statements
+from dbkeep.redis import statements
 from dbkeep.redis.acl import ACLUser, expected
 from dbkeep.redis.declared import ADMIN, Declared
-from dbkeep.redis.diff_settings import Rejection
+from dbkeep.redis.diff import settings as diff_settings
+from dbkeep.redis.diff.settings import Rejection
 from dbkeep.redis.inspect import LiveInstance
 from dbkeep.redis.statements import ENGINE
 from dbkeep.settings import RedisSettings

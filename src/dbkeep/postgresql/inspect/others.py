@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbkeep.postgresql import catalog_others
 from dbkeep.postgresql.connect import Connection
+from dbkeep.postgresql.inspect import catalog_others
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dbkeep.mongodb import normalise, statements
-from dbkeep.mongodb.diff_indexes import index_changes
+from dbkeep.mongodb.diff.indexes import index_changes
 from dbkeep.mongodb.findings import Findings, Offenders
 from dbkeep.mongodb.inspect import Live, LiveCollection
 from dbkeep.mongodb.models import Collection, Declared, View

@@ -9,11 +9,13 @@ from typing import Any
 
 from psycopg import sql
 
-from dbkeep.postgresql import catalog, catalog_grants, inspect_others, tables
 from dbkeep.postgresql.connect import Connection
-from dbkeep.postgresql.inspect_others import Others
+from dbkeep.postgresql.inspect import catalog, catalog_grants
+from dbkeep.postgresql.inspect import others as inspect_others
+from dbkeep.postgresql.inspect.others import Others
 from dbkeep.postgresql.models import Declared
-from dbkeep.postgresql.tables import Tables
+from dbkeep.postgresql.shape import tables
+from dbkeep.postgresql.shape.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 from dbkeep.plan import Change
-from dbkeep.postgresql import mend, shape
+from dbkeep.postgresql import shape
 from dbkeep.postgresql.change import MANAGED, change
 from dbkeep.postgresql.inspect import Live
-from dbkeep.postgresql.mend import Mend
 from dbkeep.postgresql.models import Declared
-from dbkeep.postgresql.shape import Key, Part, Shape
+from dbkeep.postgresql.shape import Key, Part, Shape, mend
+from dbkeep.postgresql.shape.mend import Mend
 
 # Undeclared parts go first, then what others need: keys before foreign keys, columns before their indexes.
 ORDER = ("rule", "trigger", "constraint", "index", "column", "table")

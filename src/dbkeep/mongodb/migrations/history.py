@@ -10,10 +10,10 @@ from typing import Any
 from dbkeep import mongodb
 from dbkeep.errors import UsageError
 from dbkeep.mongodb import inspect
-from dbkeep.mongodb.batches import Pace
 from dbkeep.mongodb.connect import connect
-from dbkeep.mongodb.diff_migrations import migration_changes, taken_back
+from dbkeep.mongodb.diff.migrations import migration_changes, taken_back
 from dbkeep.mongodb.inspect import LiveMigration
+from dbkeep.mongodb.migrations.batches import Pace
 from dbkeep.mongodb.models import Declared, Migration
 from dbkeep.mongodb.statements import ENGINE
 from dbkeep.plan import Change, Plan
