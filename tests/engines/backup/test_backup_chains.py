@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from dbkeep.backup.stores.copies import copy_all
 from dbkeep.backup.verify import verify_part
 
 from .moved_clock import faked, set_clock
-from .postgresql_hosts import PostgreSQLHost, make_host
+from .postgresql_hosts import Engine, PostgreSQLHost, make_host
 
 AHEAD = timedelta(days=2)
 
@@ -58,14 +58,20 @@ class Moved(PostgreSQLHost):
 @pytest.fixture(scope="module")
 def made(folder: Path) -> Iterator[Moved]:
     """A host whose newest set was taken two days ahead, and whose clock was set back then."""
+    with moved(folder, "pgbackrest") as host:
+        yield host
+
+
+@contextmanager
+def moved(folder: Path, engine: Engine) -> Iterator[Moved]:
     clock = folder / "clock"
     clock.write_text("+0d\n")
     with ExitStack() as stack:
         with faked(clock):
-            host = stack.enter_context(make_host(folder, "pgbackrest", str(pyrage.x25519.Identity.generate())))
-        moved = Moved(host.folder, host.host, host.identity, host.service)
-        moved.clock = clock
-        yield moved
+            host = stack.enter_context(make_host(folder, engine, str(pyrage.x25519.Identity.generate())))
+        found = Moved(host.folder, host.host, host.identity, host.service)
+        found.clock = clock
+        yield found
 
 
 def test_the_run_after_the_clock_was_set_back_takes_a_full_set_in_a_new_chain(made: Moved) -> None:
@@ -79,6 +85,7 @@ def test_the_run_after_the_clock_was_set_back_takes_a_full_set_in_a_new_chain(ma
     assert ["the clock was set back" in line and "chat-2" in line for line in warnings] == [True]
     made.write(4)
     named = mark(made.host, "dbkeep_later")
+    made.write(5)
     made.cut()
     for found in (first, ahead, part):
         assert verify_part(made.host, found) == []
@@ -95,7 +102,7 @@ def test_the_new_chain_goes_on_and_is_restored_from_a_store_and_as_the_live_clus
     store.path.mkdir()
     host = replace(made.host, settings=made.host.settings.model_copy(update={"stores": (store,)}))
     assert not copy_all(host)["stores"]["second"]["failed"]
-    for found, rows in ((ahead, [1, 2]), (after, [1, 2, 3, 4])):
+    for found, rows in ((ahead, [1, 2]), (after, [1, 2, 3, 4, 5])):
         with fetched(host, "second", {"postgresql": Chosen(found)}, lambda _: None) as source:
             assert PostgreSQLHost(made.folder, source, made.identity, made.service).restored(found) == rows
     for found, rows in ((first, [1]), (part, [1, 2, 3])):
@@ -135,3 +142,16 @@ def test_the_log_stays_while_an_older_chain_needs_it_and_the_chain_goes_with_its
     chain.run("backup", "--type=full", *_cluster(made.host))
     chain.run("expire", *one)
     assert not segments <= made.wal()
+
+
+@pytest.mark.long
+def test_basebackup_takes_its_sets_whatever_the_clock(folder: Path) -> None:
+    place = folder / "basebackup"
+    place.mkdir(mode=0o755)
+    with moved(place, "basebackup") as made:
+        made.write(1)
+        ahead = made.take_ahead()
+        made.write(2)
+        part, warnings = made.taken_saying()
+        assert warnings == []
+        assert [made.restored(found) for found in (ahead, part)] == [[1], [1, 2]]
