@@ -141,14 +141,6 @@ def _administrator(server: tls_server.Server) -> Iterator[Session]:
         yield session
 
 
-def _login(server: tls_server.Server, role: str) -> dict[str, Any]:
-    return {
-        "host": tls_server.ADDRESS, "port": server.settings.port, "dbname": server.declared.scope.database,
-        "user": role, "password": server.passwords[role], "sslmode": "verify-full", "sslrootcert": str(server.ca_file),
-        "autocommit": True,
-    }  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class Client:
     """Sessions of one role: for statements, and for requests, which the API sends from an event loop."""
@@ -159,7 +151,7 @@ class Client:
 
 @contextmanager
 def _client(server: tls_server.Server, role: str, loop: asyncio.Runner) -> Iterator[Client]:
-    login = _login(server, role)
+    login = {**server.login(role), "autocommit": True}
     requests = loop.run(psycopg.AsyncConnection.connect(**login))
     try:
         with psycopg.connect(**login) as session:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dbkeep import postgresql, tls
 from dbkeep.ports import free_port
@@ -30,6 +31,13 @@ class Server:
     passwords: dict[str, str]
     context_key: str
     ca_file: Path
+
+    def login(self, role: str) -> dict[str, Any]:
+        """Return what psycopg connects with as `role`, over TLS."""
+        return {
+            "host": ADDRESS, "port": self.settings.port, "dbname": self.declared.scope.database, "user": role,
+            "password": self.passwords[role], "sslmode": "verify-full", "sslrootcert": str(self.ca_file),
+        }  # fmt: skip
 
 
 @contextmanager

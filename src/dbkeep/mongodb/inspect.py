@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hmac
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import pbkdf2_hmac, sha256
 from typing import Any
 
 from pymongo.errors import ConnectionFailure, OperationFailure
-from pymongo.saslprep import saslprep
 
-from dbkeep.mongodb.connect import LOGON_REFUSED, Client, Document, administrator, client, of_member
+from dbkeep.mongodb.connect import Client, Document, administrator, client, of_member
 from dbkeep.mongodb.migrations.lock import RECORDS
+from dbkeep.mongodb.passwords import accepts, is_stored
 from dbkeep.mongodb.statements import FULL_MEMBER
 from dbkeep.settings import MongoDBSettings
 
@@ -158,35 +155,6 @@ def migrations(connection: Client, database: str) -> dict[str, LiveMigration]:
         record["_id"]: LiveMigration(record["sha256"], record["applied_at"], bool(record.get("back")))
         for record in records
     }
-
-
-def accepts(settings: MongoDBSettings, user: str, password: str) -> bool:
-    """Return whether a logon as `user` succeeds. A logon is the only way the server compares a password."""
-    credentials = {"username": user, "password": password, "authSource": "admin", "authMechanism": "SCRAM-SHA-256"}
-    with client(settings, direct=True, **credentials) as attempt:
-        try:
-            attempt.admin.command("ping")
-        except OperationFailure as error:
-            if error.code in LOGON_REFUSED:
-                return False
-            raise
-    return True
-
-
-def is_stored(connection: Client, user: str, password: str) -> bool:
-    """Return whether `password` is the one that the server stores for `user`, who may not log on from here.
-
-    It is hashed here as SCRAM-SHA-256 does (RFC 5802, section 3), so it never leaves this process.
-    """
-    place = "credentials.SCRAM-SHA-256"
-    found = connection.admin["system.users"].find_one({"_id": f"admin.{user}"}, {place: 1}) or {}
-    stored = found.get("credentials", {}).get("SCRAM-SHA-256")
-    if stored is None:
-        return False
-    prepared = saslprep(password).encode()
-    salted = pbkdf2_hmac("sha256", prepared, b64decode(stored["salt"]), int(stored["iterationCount"]))
-    key = sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    return hmac.compare_digest(key, b64decode(stored["storedKey"]))
 
 
 def counts(connection: Client, database: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pytest
 from dbkeep.cli import cli
 from dbkeep.postgresql import Declared
 from dbkeep.postgresql.prove import budget as budgets
-from dbkeep.postgresql.prove import matrix, registry, server
+from dbkeep.postgresql.prove import declared_rights, matrix, registry, server
 from dbkeep.postgresql.prove.seed import NAMES, TABLES, Seed
 from dbkeep.postgresql.prove.server import Server
 from dbkeep.postgresql.prove.world import World
@@ -55,7 +55,7 @@ def test_the_matrix_agrees_with_itself(world: World) -> None:
         "id", "username", "created_at", "updated_at", "last_login_at", "is_active", "is_verified",
     })  # fmt: skip
     assert seen["app_auth", "chat.settings", "SELECT"].observed == frozenset()
-    assert seen["chat_owner", "chat.users", "TRUNCATE"].observed == matrix.WHOLE
+    assert seen["chat_owner", "chat.users", "TRUNCATE"].observed == declared_rights.WHOLE
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,13 @@ from typing import Any
 from psycopg import sql
 
 from dbkeep.checks.attempts import Attempt, Statement, attempt
-from dbkeep.postgresql.models import Declared
-from dbkeep.postgresql.prove import reach
+from dbkeep.postgresql.prove import declared_rights, reach
+from dbkeep.postgresql.prove.declared_rights import BY_COLUMN, BY_ROW, WHOLE
 from dbkeep.postgresql.prove.world import Connection, World
 from dbkeep.prove.probe import Finding
 
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 MAINTAIN, WITH_MAINTAIN = "MAINTAIN", 170000
-BY_ROW = ("SELECT", "INSERT", "UPDATE", "DELETE")
-BY_COLUMN = ("SELECT", "INSERT", "UPDATE")
-WHOLE = frozenset({"*"})
 WHOLE_TABLE = ("TRUNCATE", "TRIGGER", "MAINTAIN")
 NOTHING: frozenset[str] = frozenset()
 LEGEND = """declared / granted / observed; a number is one of columns;
@@ -155,13 +152,13 @@ def observe(world: World) -> Iterator[Cell]:
             for relation in sorted(relations, key=lambda name: name not in world.first):
                 columns = relations[relation]
                 for privilege in tried:
-                    wanted = _declared(world.declared, role, relation, privilege, columns)
+                    wanted = declared_rights.columns_of(world.declared, role, relation, privilege, columns)
                     have, usable = granted[role, relation, privilege]
                     key = role, relation, privilege
                     cell = Cell(
                         *key, columns, wanted, have, have if usable else NOTHING, None,
-                        _declared_policies(world.declared, *key), frozenset(policies.get(key, ())),
-                        _is_rowless(world.declared, *key),
+                        declared_rights.policies(world.declared, *key), frozenset(policies.get(key, ())),
+                        declared_rights.is_rowless(world.declared, *key),
                     )  # fmt: skip
                     yield replace(cell, observed=_observed(world, connection, cell))
 
@@ -189,45 +186,6 @@ def findings(cells: Sequence[Cell]) -> Iterator[Finding]:
 
 def _difference(words: str, columns: frozenset[str]) -> str:
     return f"{words}: {', '.join(sorted(columns))}" if columns else ""
-
-
-def _declared(declared: Declared, role: str, relation: str, privilege: str, columns: Sequence[str]) -> frozenset[str]:
-    """An owner is declared to do everything with its own, a member that inherits what its group does."""
-    whole = frozenset(columns) if privilege in BY_COLUMN else WHOLE
-    schema = relation.split(".", 1)[0]
-    is_view = relation in {view.name for view in declared.views}
-    owner = declared.scope.definer if is_view else declared.scope.owner
-    if role == owner and schema in declared.scope.managed_schemas:
-        return whole
-    entry = declared.roles[role]
-    found: set[str] = set()
-    if privilege == "SELECT" and reach.READS_ALL in entry.member_of:
-        return whole
-    own = entry.grants.relations.get(relation, {}).get(privilege, ())  # type: ignore[call-overload]
-    found |= whole if own == "all" else set(own)
-    if entry.inherit:
-        for group in entry.member_of:
-            if group in declared.roles:
-                found |= _declared(declared, group, relation, privilege, columns)
-    return frozenset(found)
-
-
-def _declared_policies(declared: Declared, role: str, relation: str, privilege: str) -> frozenset[str]:
-    entry = declared.roles[role]
-    groups = {role, *(entry.member_of if entry.inherit else ())}
-    return frozenset(
-        policy.name
-        for policy in declared.policies
-        if policy.table == relation and groups.intersection(policy.roles)
-        and privilege in BY_ROW and policy.command in (privilege, "ALL")
-    )  # fmt: skip
-
-
-def _is_rowless(declared: Declared, role: str, relation: str, privilege: str) -> bool:
-    names = _declared_policies(declared, role, relation, privilege)
-    permissive = [p for p in declared.policies if p.table == relation and p.name in names and p.permissive]
-    bound = relation in declared.tables and not declared.roles[role].bypass_row_security and privilege in BY_ROW
-    return bound and not permissive
 
 
 def _policies(world: World) -> dict[tuple[str, str, str], set[str]]:
