@@ -35,6 +35,9 @@ from dbkeep.evidence import now, record, write
 T = TypeVar("T")
 LOCK = ".lock"
 FAILED = "FAILED"
+# The service that ships the logs may be taking a set of an engine whose log was lost: a timer's run waits for that, so
+# that nobody is woken.
+PATIENCE_SECONDS = 600
 
 
 class EngineBackup(Protocol):
@@ -58,7 +61,8 @@ def run(
     out. An engine that fails leaves no part behind and does not stop the others. Then the stores get what they lack.
 
     Raises DbkeepError naming every engine and store that failed, after the others are done; UsageError when a named set
-    already has such a part, BusyError when another run holds the repository.
+    already has such a part, BusyError while another run holds the repository; that of the present slot waits
+    ten minutes for it.
     """
     read_recipients(host.settings.recipients)
     check_key(host.settings.signing_key_file, host.settings.signing_keys)
@@ -67,7 +71,8 @@ def run(
     set_id = set_id or set_id_of(now(), host.settings.slot_minutes)
     time_of(set_id)
     host.sets.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with hold(host.settings.repository / LOCK, f"backup of set {set_id}"):
+    patience = PATIENCE_SECONDS if slot else 0
+    with hold(host.settings.repository / LOCK, f"backup of set {set_id}", patience=patience):
         remove_unfinished(host.sets)
         there = set(part_engines(host.sets, set_id)) & set(chosen)
         if there and not slot:

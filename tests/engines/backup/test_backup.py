@@ -6,7 +6,9 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pyrage
 import pytest
@@ -167,6 +169,27 @@ def test_a_second_run_at_the_same_time_is_refused(site: Site, parts: dict[str, P
         site.take(("redis",))
     with pytest.raises(UsageError, match="already has redis"):
         run(site.host, parts["redis"].set_id, ["redis"])
+
+
+def test_a_timers_run_waits_for_the_one_that_is_under_way(site: Site) -> None:
+    begun, ended = Event(), Event()
+
+    def another() -> None:
+        with hold(site.host.settings.repository / LOCK, "backup of set X"):
+            begun.set()
+            ended.wait(60)
+
+    with ThreadPoolExecutor(2) as beside:
+        other = beside.submit(another)
+        assert begun.wait(60)
+        waiting = beside.submit(run, site.host, None, ["redis"])
+        try:
+            with pytest.raises(TimeoutError):
+                waiting.result(1)
+        finally:
+            ended.set()
+        other.result()
+        assert [part.engine for part in waiting.result()] == ["redis"]
 
 
 def test_an_engine_that_fails_does_not_stop_the_others_and_is_loud(site: Site) -> None:
