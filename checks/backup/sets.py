@@ -4,6 +4,7 @@ from typing import Any
 
 from dbkeep.checks.control import control, not_applicable
 from dbkeep.checks.plugin import Observe
+from dbkeep.evidence import TOLERANCE
 
 OLDEST_HOURS = 26
 """A daily backup with two hours to be late."""
@@ -14,7 +15,7 @@ MISSED_POINTS = 3
 MISSED_ROUNDS = 6
 """How many rounds of shipping may be late before it is a finding: a slow round and a restart are none."""
 
-AHEAD_SECONDS = 300
+AHEAD_SECONDS = TOLERANCE.total_seconds()
 """How far ahead of this host's clock a record may be: further, and the clock was ahead then, and is not any more."""
 
 RUN = "run `dbkeep backup run`; look at `journalctl -u dbkeep-backup` on the host for why the timer's run failed"

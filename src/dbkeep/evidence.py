@@ -19,8 +19,8 @@ from dbkeep.files import write_atomically
 EVIDENCE_DIRECTORY = Path("/var/lib/dbkeep/evidence")
 FORMAT = 1
 STAMP = "%Y%m%dT%H%M%S.%fZ"
-# How far the clocks of machines that are kept may differ.
-AHEAD = timedelta(minutes=5)
+# How far the clocks of machines that are kept may differ: what is further ahead is of a clock that was wrong.
+TOLERANCE = timedelta(minutes=5)
 
 
 def now() -> datetime:
@@ -65,7 +65,7 @@ def read_all(kind: str, directory: Path = EVIDENCE_DIRECTORY) -> Iterator[dict[s
 
     Those of a time to come are the oldest: the clock was ahead then.
     """
-    latest = f"{kind}-{now() + AHEAD:{STAMP}}.json"
+    latest = f"{kind}-{now() + TOLERANCE:{STAMP}}.json"
     paths = directory.glob(f"{kind}-*.json")
     for path in sorted(paths, key=lambda path: (path.name <= latest, path.name), reverse=True):
         try:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from dbkeep.evidence import now
+from dbkeep.evidence import STAMP, TOLERANCE, now
 
-# Between two machines whose clocks are kept.
-TOLERANCE = timedelta(minutes=5)
 PACE = timedelta(days=1)
 # A clock is set back by less than that often, and nobody restores to a moment in between.
 STEP = timedelta(seconds=10)
-_MOMENT = "%Y%m%dT%H%M%S.%fZ"
 _SET_BACK = "_"
 
 
@@ -45,7 +42,7 @@ def place(moment: datetime, after: str = "") -> str:
     front of it. So what was recorded then is after all that was recorded ahead, and before what is when the clock has
     passed that place.
     """
-    moment_text = moment.astimezone(UTC).strftime(_MOMENT)
+    moment_text = moment.astimezone(UTC).strftime(STAMP)
     return f"{after}{_SET_BACK}{moment_text}" if after else moment_text
 
 

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dbkeep.backup.clock import TOLERANCE
 from dbkeep.backup.job import Job
 from dbkeep.backup.log.wal_archive import (
     WAIT_SECONDS,
@@ -29,6 +28,7 @@ from dbkeep.backup.postgresql_engine import Goal, Taken
 from dbkeep.backup.retention import Keep
 from dbkeep.backup.settings import BackupHost, PostgreSQLBackup
 from dbkeep.errors import DbkeepError
+from dbkeep.evidence import TOLERANCE
 from dbkeep.evidence import now as present
 from dbkeep.postgresql.connect import Connection
 

@@ -61,8 +61,8 @@ def run(
     out. An engine that fails leaves no part behind and does not stop the others. Then the stores get what they lack.
 
     Raises DbkeepError naming every engine and store that failed, after the others are done; UsageError when a named set
-    already has such a part, BusyError while another run holds the repository; that of the present slot waits
-    ten minutes for it.
+    already has such a part; BusyError while another run holds the repository, which that of the present slot waits ten
+    minutes for.
     """
     read_recipients(host.settings.recipients)
     check_key(host.settings.signing_key_file, host.settings.signing_keys)

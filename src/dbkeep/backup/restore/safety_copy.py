@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dbkeep.backup.restore.service import Service
 from dbkeep.errors import DbkeepError, UsageError
-from dbkeep.evidence import now
+from dbkeep.evidence import STAMP, now
 from dbkeep.files import write_atomically
 
 MARK = "before-restore"
@@ -36,7 +36,7 @@ def set_aside(directory: Path, service: Service, os_user: str) -> Iterator[Path 
     if safety is not None and not started:
         shutil.rmtree(directory, ignore_errors=True)
     elif directory.exists():
-        safety = directory.with_name(f"{directory.name}.{MARK}-{now():%Y%m%dT%H%M%S.%fZ}")
+        safety = directory.with_name(f"{directory.name}.{MARK}-{now():{STAMP}}")
         _rename(directory, safety, service)
     try:
         if safety is not None:
